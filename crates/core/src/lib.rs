@@ -1,0 +1,18 @@
+//! Vocabulary and decisions of intentd, without sockets, clocks, threads or channels: events and `now` in,
+//! actions out. The shells around it (rumqttc, tonic, worker threads) execute the actions.
+//!
+//! - [`utterance`], [`understanding`]: what goes in and what comes out.
+//! - [`topic`]: MQTT topic templates and matching.
+//! - [`admission`]: the one bounded queue of both doors, and the batches formed from it.
+//! - [`delivery`]: utterances in flight over MQTT: acknowledged in order, each after its own intent.
+
+#![forbid(unsafe_code)]
+
+pub mod admission;
+pub mod delivery;
+pub mod topic;
+pub mod understanding;
+pub mod utterance;
+
+pub use understanding::{Effort, Intent, ModelRef, Outcome, ParseError, Slot, SlotValue, Understanding};
+pub use utterance::{Context, Invalid, InvalidKind, ParseOptions, Task, Utterance};

@@ -1,0 +1,29 @@
+//! Opening a bundle for one command.
+
+use std::path::{Path, PathBuf};
+
+use intentd_engine::Engine;
+
+use super::Failure;
+use crate::config::{Config, Log, LogFormat, Sources};
+use crate::telemetry;
+
+/// Set by somebody who wants to see more of a command than its warnings.
+const LEVEL_VARIABLE: &str = "INTENTD__LOG__LEVEL";
+
+/// Opens the bundle in this folder, else the configured one, and runs its self-test.
+pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
+    let config = Config::load(&Sources::default())?;
+    start_quiet_logging(&config.log, false);
+    let folder = folder.map_or(config.bundle, PathBuf::from);
+    Engine::open(&folder)
+        .map_err(|error| Failure::config(format!("no usable bundle in {}: {error}", folder.display())))
+}
+
+/// Logs for a person at a terminal: warnings only, unless a level was asked for.
+pub(super) fn start_quiet_logging(log: &Log, level_was_set: bool) {
+    let asked = level_was_set || std::env::var_os(LEVEL_VARIABLE).is_some();
+    let level = if asked { log.level.clone() } else { "warn".to_owned() };
+    let format = if log.format == LogFormat::Auto { LogFormat::Pretty } else { log.format };
+    telemetry::start_logging(&Log { format, level });
+}

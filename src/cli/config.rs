@@ -1,0 +1,55 @@
+//! `intentd config`: what is set, and whether it can be used.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+
+use super::{Failure, Settings};
+use crate::config::{self, Broker, Config, Sources};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Name every mistake in the configuration at once; exit code 78 if there is one.
+    Check(Settings),
+    /// Print every setting as it stands after defaults, file, environment and flags.
+    Show(Settings),
+}
+
+pub(super) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Check(settings) => check(&settings.into()),
+        Command::Show(settings) => show(&settings.into()),
+    }
+}
+
+fn check(sources: &Sources) -> Result<(), Failure> {
+    let config = Config::load(sources)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "The configuration is good.")?;
+    writeln!(out, "  gRPC    {}", config.grpc.listen)?;
+    match &config.mqtt {
+        Some(mqtt) => {
+            writeln!(out, "  MQTT    {}", broker(&mqtt.broker))?;
+            for route in &mqtt.routes {
+                writeln!(out, "          {} -> {}", route.topics.subscription(), route.topics.publication())?;
+            }
+        }
+        None => writeln!(out, "  MQTT    off")?,
+    }
+    writeln!(out, "  HTTP    {}", config.http.map_or("off".to_owned(), |address| address.to_string()))?;
+    writeln!(out, "  bundle  {}", config.bundle.display())?;
+    Ok(())
+}
+
+fn broker(broker: &Broker) -> String {
+    match broker {
+        Broker::Embedded(listen) => format!("embedded broker on {listen}"),
+        Broker::Remote { host, port } => format!("broker {host}:{port}"),
+    }
+}
+
+fn show(sources: &Sources) -> Result<(), Failure> {
+    let text = config::show(sources)?;
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,60 @@
+//! How tables and progress look on a terminal; in a pipe there is neither colour nor progress.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A table with these column heads, as wide as the terminal at most.
+pub(super) fn table(heads: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_HORIZONTAL_ONLY)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
+    if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {
+        table.force_no_tty();
+    }
+    table
+}
+
+/// A number, aligned with those above it.
+pub(super) fn number(text: impl ToString) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+/// An outcome in its colour.
+pub(super) fn outcome(name: &str) -> Cell {
+    let color = match name {
+        "RECOGNIZED" => Color::Green,
+        "UNCERTAIN" => Color::Yellow,
+        "NOT_RECOGNIZED" => Color::DarkGrey,
+        _ => Color::Red,
+    };
+    Cell::new(name).fg(color)
+}
+
+/// Progress on standard error, shown on a terminal only.
+pub(super) fn progress(what: &'static str, length: usize) -> ProgressBar {
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} {eta}").expect("the template is legal");
+    ProgressBar::new(length as u64).with_style(style).with_message(what)
+}
+
+/// Microseconds for people.
+pub(super) fn micros(us: f64) -> String {
+    match us {
+        us if us < 1_000.0 => format!("{us:.0} µs"),
+        us if us < 1_000_000.0 => format!("{:.1} ms", us / 1_000.0),
+        us => format!("{:.2} s", us / 1_000_000.0),
+    }
+}
+
+/// Bytes for people.
+pub(super) fn bytes(bytes: u64) -> String {
+    const MIB: f64 = 1024.0 * 1024.0;
+    if bytes < 1024 * 1024 {
+        format!("{:.1} KiB", bytes as f64 / 1024.0)
+    } else {
+        format!("{:.1} MiB", bytes as f64 / MIB)
+    }
+}

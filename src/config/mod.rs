@@ -1,0 +1,337 @@
+//! Settings: one tree from defaults, file, environment and flags, made into a typed [`Config`].
+//!
+//! The shipped `config/intentd.toml` is compiled in as the defaults, so the keys, their defaults and their
+//! documentation stand in one place. All mistakes are found in one go, each by its key. The only user of the
+//! `config` crate.
+
+mod check;
+mod read;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::{Environment, File, FileFormat};
+use intentd_core::topic::Route as Topics;
+
+use read::Reader;
+
+/// Every key with its default: the shipped file.
+pub const DEFAULTS: &str = include_str!("../../config/intentd.toml");
+
+/// Read when no `--config` is given and it exists.
+pub const SYSTEM_FILE: &str = "/etc/intentd/intentd.toml";
+
+/// Where the bundle is looked for when `model.bundle` is empty.
+const BUNDLES: [&str; 2] = ["models/home-en", "/usr/share/intentd/models/home-en"];
+
+/// Everything that can be set.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of this daemon at the broker.
+    pub gateway: String,
+    /// The gRPC door.
+    pub grpc: Grpc,
+    /// The MQTT door; none when switched off.
+    pub mqtt: Option<Mqtt>,
+    /// Folder of the bundle.
+    pub bundle: PathBuf,
+    /// Worker threads, at least one.
+    pub threads: usize,
+    /// Who may wait, and for how long.
+    pub admission: Admission,
+    /// Metrics and health; none when switched off.
+    pub http: Option<SocketAddr>,
+    /// Logs.
+    pub log: Log,
+}
+
+/// The gRPC door.
+#[derive(Clone, Copy, Debug)]
+pub struct Grpc {
+    /// Address to listen on.
+    pub listen: SocketAddr,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Streams at a time on one connection.
+    pub max_streams: u32,
+}
+
+/// The MQTT door.
+#[derive(Clone, Debug)]
+pub struct Mqtt {
+    /// Which broker.
+    pub broker: Broker,
+    /// Version of MQTT.
+    pub protocol: Protocol,
+    /// Client id, never empty.
+    pub client_id: String,
+    /// User name at the broker.
+    pub username: Option<String>,
+    /// Password at the broker.
+    pub password: Option<Secret>,
+    /// How long the broker keeps the session.
+    pub session_expiry: Duration,
+    /// Utterances that the broker may hand over before the first is acknowledged.
+    pub receive_maximum: u16,
+    /// Silence after which the connection counts as dead.
+    pub keep_alive: Duration,
+    /// Where Response Topics may lie.
+    pub response_prefixes: Vec<String>,
+    /// What is listened to, at least one.
+    pub routes: Vec<Route>,
+}
+
+/// Which broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broker {
+    /// Inside this process, listening here.
+    Embedded(SocketAddr),
+    /// Elsewhere.
+    Remote {
+        /// Host name or address.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+}
+
+/// Version of MQTT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// MQTT 3.1.1.
+    V311,
+    /// MQTT 5.
+    V5,
+}
+
+/// One route: where utterances come from and where their intents go.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Subscription and publication.
+    pub topics: Topics,
+    /// Form of the payload.
+    pub codec: Codec,
+    /// Quality of service, 0 or 1.
+    pub qos: u8,
+    /// Group of a shared subscription.
+    pub share: Option<String>,
+    /// Older utterances become dead letters.
+    pub max_age: Option<Duration>,
+}
+
+/// Form of an utterance's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    /// A JSON object.
+    Json,
+    /// The text itself.
+    Text,
+}
+
+/// Who may wait, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    /// gRPC utterances that may wait.
+    pub places: usize,
+    /// Longest wait of a gRPC utterance.
+    pub queue_wait: Duration,
+    /// How long a batch may wait to grow.
+    pub batch_wait: Duration,
+    /// Utterances in one batch.
+    pub max_batch: usize,
+}
+
+/// Logs.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Their form.
+    pub format: LogFormat,
+    /// A level or directives of tracing-subscriber.
+    pub level: String,
+}
+
+/// Form of the logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// By where standard error goes.
+    Auto,
+    /// To systemd's journal, with fields.
+    Journald,
+    /// A JSON object a line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// A password: never printed.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The secret itself, for the one place that sends it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// What is wrong with one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// The key, such as `mqtt.keep_alive`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// All that is wrong with a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the configuration has {} mistake(s)", self.0.len())?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {}: {}", mistake.key, mistake.message))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// Where settings come from, beside the defaults and the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// `--config`.
+    pub file: Option<PathBuf>,
+    /// `--set KEY=VALUE`, in order.
+    pub flags: Vec<(String, String)>,
+}
+
+impl Config {
+    /// Reads and checks all sources.
+    pub fn load(sources: &Sources) -> Result<Self, Mistakes> {
+        let mut read = Reader::new(merged(sources)?, defaults()?);
+        let config = Self::read(&mut read);
+        check::contradictions(&config, &mut read);
+        read.finish(config)
+    }
+
+    fn read(read: &mut Reader) -> Self {
+        let gateway = read.gateway("gateway");
+        Self {
+            grpc: Grpc {
+                listen: read.address("grpc.listen"),
+                max_connections: read.whole("grpc.max_connections", 1, 4096),
+                max_streams: read.whole("grpc.max_streams", 1, 1024),
+            },
+            mqtt: Mqtt::read(read, &gateway),
+            bundle: bundle(read),
+            threads: threads(read.whole("engine.threads", 0, 64)),
+            admission: Admission {
+                places: read.whole("admission.places", 1, 65_536),
+                queue_wait: read.duration("admission.queue_wait", "1ms", "1min"),
+                batch_wait: read.duration("admission.batch_wait", "0s", "1s"),
+                max_batch: read.whole("admission.max_batch", 1, 64),
+            },
+            http: read.address_or_off("http.listen"),
+            log: Log {
+                format: read.choice(
+                    "log.format",
+                    &[
+                        ("auto", LogFormat::Auto),
+                        ("journald", LogFormat::Journald),
+                        ("json", LogFormat::Json),
+                        ("pretty", LogFormat::Pretty),
+                    ],
+                ),
+                level: read.log_level("log.level"),
+            },
+            gateway,
+        }
+    }
+}
+
+impl Mqtt {
+    fn read(read: &mut Reader, gateway: &str) -> Option<Self> {
+        let embedded = read.address("mqtt.embedded.listen");
+        let broker = read.broker("mqtt.broker", embedded);
+        let protocol = read.choice("mqtt.protocol", &[("5", Protocol::V5), ("3.1.1", Protocol::V311)]);
+        // Read even when MQTT is off, so that mistakes don't wait for the day it is switched on.
+        let mqtt = Self {
+            protocol: if matches!(broker, Some(Broker::Embedded(_))) { Protocol::V311 } else { protocol },
+            broker: broker.clone().unwrap_or(Broker::Embedded(embedded)),
+            client_id: read.optional("mqtt.client_id").unwrap_or_else(|| format!("intentd-{gateway}")),
+            username: read.optional("mqtt.username"),
+            password: read.secret("mqtt.password_file"),
+            session_expiry: read.duration("mqtt.session_expiry", "0s", "49d"),
+            receive_maximum: read.whole("mqtt.receive_maximum", 1, 1024),
+            keep_alive: read.duration("mqtt.keep_alive", "5s", "10min"),
+            response_prefixes: read.list("mqtt.response_prefixes"),
+            routes: read.routes("mqtt.routes"),
+        };
+        broker.map(|_| mqtt)
+    }
+}
+
+/// The merged tree as TOML, for `config show`. It holds no secret: those stand in files of their own.
+pub fn show(sources: &Sources) -> Result<String, Mistakes> {
+    let tree = merged(sources)?;
+    toml::to_string(&tree).map_err(|error| whole(&error))
+}
+
+fn merged(sources: &Sources) -> Result<serde_json::Value, Mistakes> {
+    let mut builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    if let Some(file) = file(sources)? {
+        builder = builder.add_source(File::from(file).format(FileFormat::Toml));
+    }
+    let environment = Environment::with_prefix("INTENTD").prefix_separator("__").separator("__");
+    builder = builder.add_source(environment);
+    for (key, value) in &sources.flags {
+        builder = builder.set_override(key, value.as_str()).map_err(|error| one(key, &error.to_string()))?;
+    }
+    let tree = builder.build().and_then(config::Config::try_deserialize).map_err(|error| whole(&error))?;
+    Ok(tree)
+}
+
+fn file(sources: &Sources) -> Result<Option<PathBuf>, Mistakes> {
+    match &sources.file {
+        Some(path) if path.is_file() => Ok(Some(path.clone())),
+        Some(path) => Err(one("--config", &format!("{} is not a file", path.display()))),
+        None => Ok(Some(PathBuf::from(SYSTEM_FILE)).filter(|path| path.is_file())),
+    }
+}
+
+fn defaults() -> Result<serde_json::Value, Mistakes> {
+    let builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+    builder.build().and_then(config::Config::try_deserialize).map_err(|error| whole(&error))
+}
+
+fn bundle(read: &mut Reader) -> PathBuf {
+    let packaged =
+        || BUNDLES.iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new(BUNDLES[0]));
+    read.optional("model.bundle").map_or_else(|| packaged().to_path_buf(), PathBuf::from)
+}
+
+fn threads(set: usize) -> usize {
+    match set {
+        0 => std::thread::available_parallelism().map_or(1, |n| n.get().min(4)),
+        n => n,
+    }
+}
+
+fn one(key: &str, message: &str) -> Mistakes {
+    Mistakes(vec![Mistake { key: key.to_owned(), message: message.to_owned() }])
+}
+
+fn whole(error: &dyn fmt::Display) -> Mistakes {
+    one("configuration", &error.to_string())
+}
+
+#[cfg(test)]
+mod tests;

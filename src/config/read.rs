@@ -1,0 +1,277 @@
+//! Typed access to the tree of settings; every mistake is noted under its key and reading goes on.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use intentd_core::topic::Route as Topics;
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+use super::{Broker, Codec, Mistake, Mistakes, Route, Secret};
+
+/// Largest password file that is read.
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
+
+/// Default port of MQTT (IANA).
+const MQTT_PORT: u16 = 1883;
+
+/// Reads settings and collects what is wrong with them.
+pub(super) struct Reader {
+    tree: Value,
+    defaults: Value,
+    mistakes: Vec<Mistake>,
+}
+
+impl Reader {
+    /// Notes every key that the defaults don't have.
+    pub(super) fn new(tree: Value, defaults: Value) -> Self {
+        let mut reader = Self { tree, defaults, mistakes: Vec::new() };
+        let mut unknown = Vec::new();
+        find_unknown(&reader.tree, &reader.defaults, "", &mut unknown);
+        reader.mistakes.extend(unknown);
+        reader
+    }
+
+    /// The configuration, if nothing was wrong.
+    pub(super) fn finish<T>(self, config: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() { Ok(config) } else { Err(Mistakes(self.mistakes)) }
+    }
+
+    /// Notes a mistake.
+    pub(super) fn mistake(&mut self, key: &str, message: impl Into<String>) {
+        self.mistakes.push(Mistake { key: key.to_owned(), message: message.into() });
+    }
+
+    pub(super) fn optional(&mut self, key: &str) -> Option<String> {
+        Some(self.text(key)).filter(|text| !text.is_empty())
+    }
+
+    pub(super) fn whole<T: TryFrom<u64>>(&mut self, key: &str, least: u64, most: u64) -> T {
+        let expected = format!("a whole number from {least} to {most}");
+        let number = self.parse(key, &expected, |text| {
+            u64::from_str(text).ok().filter(|n| (least..=most).contains(n)).and_then(|n| T::try_from(n).ok())
+        });
+        // The limits of every key fit its type, and so do its defaults.
+        number.or_else(|| T::try_from(least).ok()).expect("the least value fits its type")
+    }
+
+    pub(super) fn duration(&mut self, key: &str, least: &str, most: &str) -> Duration {
+        let limit = |text: &str| humantime::parse_duration(text).unwrap_or_default();
+        let (low, high) = (limit(least), limit(most));
+        let expected = format!("a duration from {least} to {most}, such as \"250ms\", \"10s\" or \"24h\"");
+        let parsed = self.parse(key, &expected, |text| {
+            humantime::parse_duration(text).ok().filter(|d| (low..=high).contains(d))
+        });
+        parsed.unwrap_or(low)
+    }
+
+    pub(super) fn address(&mut self, key: &str) -> SocketAddr {
+        let expected = "an address with a port, such as \"127.0.0.1:50051\" or \"[::1]:50051\"";
+        self.parse(key, expected, |text| text.parse().ok())
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    pub(super) fn address_or_off(&mut self, key: &str) -> Option<SocketAddr> {
+        let off = self.text(key) == "off";
+        (!off).then(|| self.address(key))
+    }
+
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let names: Vec<String> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+        let expected = format!("one of {}", names.join(", "));
+        let find = |text: &str| choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        self.parse(key, &expected, find).unwrap_or(choices[0].1)
+    }
+
+    pub(super) fn list(&mut self, key: &str) -> Vec<String> {
+        match self.value(key) {
+            Value::Array(items) if items.iter().all(Value::is_string) => {
+                items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+            }
+            // From the environment or a flag: separated by commas.
+            Value::String(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+            }
+            other => {
+                self.mistake(key, format!("{other} is not a list of strings"));
+                Vec::new()
+            }
+        }
+    }
+
+    pub(super) fn gateway(&mut self, key: &str) -> String {
+        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        match self.optional(key) {
+            Some(name) => {
+                if name.len() > 64 || !name.chars().all(legal) {
+                    self.mistake(key, format!("\"{name}\" is not 1 to 64 of [A-Za-z0-9_-]"));
+                }
+                name
+            }
+            None => {
+                let host = gethostname::gethostname().to_string_lossy().into_owned();
+                let name: String = host.chars().map(|c| if legal(c) { c } else { '-' }).take(64).collect();
+                if name.is_empty() { "gateway".to_owned() } else { name }
+            }
+        }
+    }
+
+    pub(super) fn log_level(&mut self, key: &str) -> String {
+        let expected =
+            "a level (error, warn, info, debug, trace) or directives such as \"info,intentd::mqtt=debug\"";
+        let parsed = self.parse(key, expected, |text| EnvFilter::try_new(text).ok().map(|_| text.to_owned()));
+        parsed.unwrap_or_default()
+    }
+
+    pub(super) fn secret(&mut self, key: &str) -> Option<Secret> {
+        let path = self.optional(key)?;
+        match read_secret(Path::new(&path)) {
+            Ok(secret) => Some(secret),
+            Err(message) => {
+                self.mistake(key, message);
+                None
+            }
+        }
+    }
+
+    /// None when switched off.
+    pub(super) fn broker(&mut self, key: &str, embedded: SocketAddr) -> Option<Broker> {
+        let text = self.text(key);
+        if text.starts_with("mqtts://") {
+            self.mistake(key, "MQTT over TLS is not served by this version; use mqtt:// to a broker on this host or a trusted network");
+            return None;
+        }
+        let expected = "\"embedded\", \"off\", or \"mqtt://HOST[:PORT]\"";
+        self.parse(key, expected, |text| match text {
+            "embedded" => Some(Some(Broker::Embedded(embedded))),
+            "off" => Some(None),
+            url => remote(url.strip_prefix("mqtt://")?).map(Some),
+        })
+        .flatten()
+    }
+
+    pub(super) fn routes(&mut self, key: &str) -> Vec<Route> {
+        let Value::Array(routes) = self.value(key) else {
+            self.mistake(key, "routes come from the file only, each as a block [[mqtt.routes]]");
+            return Vec::new();
+        };
+        if routes.is_empty() {
+            self.mistake(key, "at least one route is needed; set mqtt.broker = \"off\" to do without MQTT");
+        }
+        (0..routes.len()).filter_map(|i| self.route(&format!("{key}[{i}]"))).collect()
+    }
+
+    fn route(&mut self, key: &str) -> Option<Route> {
+        let (subscribe, publish) =
+            (self.text(&format!("{key}.subscribe")), self.text(&format!("{key}.publish")));
+        let topics = Topics::new(&subscribe, &publish).map_err(|error| self.mistake(key, error.to_string()));
+        let codec = self.choice(&format!("{key}.codec"), &[("json", Codec::Json), ("text", Codec::Text)]);
+        let qos = self.whole(&format!("{key}.qos"), 0, 1);
+        let share = self.optional(&format!("{key}.share"));
+        if share.as_deref().is_some_and(|group| group.contains(['/', '+', '#', '\0'])) {
+            self.mistake(&format!("{key}.share"), "a group's name holds none of / + #");
+        }
+        let max_age =
+            Some(self.duration(&format!("{key}.max_age"), "0s", "3650d")).filter(|age| !age.is_zero());
+        Some(Route { topics: topics.ok()?, codec, qos, share, max_age })
+    }
+
+    /// Strings as they are, other scalars as they are written; the environment knows only strings.
+    fn text(&mut self, key: &str) -> String {
+        match self.value(key) {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(flag) => flag.to_string(),
+            other => {
+                self.mistake(key, format!("{other} is not a single value"));
+                String::new()
+            }
+        }
+    }
+
+    fn parse<T>(&mut self, key: &str, expected: &str, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+        let text = self.text(key);
+        let parsed = parse(&text);
+        if parsed.is_none() {
+            self.mistake(key, format!("\"{text}\" is not {expected}"));
+        }
+        parsed
+    }
+
+    /// The value of a key; what a route leaves out comes from the default route.
+    fn value(&self, key: &str) -> Value {
+        let found = lookup(&self.tree, key).or_else(|| lookup(&self.defaults, &default_key(key)));
+        found.cloned().unwrap_or(Value::Null)
+    }
+}
+
+fn lookup<'a>(tree: &'a Value, key: &str) -> Option<&'a Value> {
+    let pointer = format!("/{}", key.replace('[', "/").replace(']', "").replace('.', "/"));
+    tree.pointer(&pointer)
+}
+
+/// `mqtt.routes[3].qos` has its default at `mqtt.routes[0].qos`.
+fn default_key(key: &str) -> String {
+    match (key.find('['), key.find(']')) {
+        (Some(open), Some(close)) => format!("{}[0]{}", &key[..open], &key[close + 1..]),
+        _ => key.to_owned(),
+    }
+}
+
+fn find_unknown(tree: &Value, known: &Value, path: &str, unknown: &mut Vec<Mistake>) {
+    match (tree, known) {
+        (Value::Object(tree), Value::Object(known)) => {
+            for (key, value) in tree {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match known.get(key) {
+                    Some(known) => find_unknown(value, known, &path, unknown),
+                    None => unknown.push(Mistake { message: unknown_key(key, known.keys()), key: path }),
+                }
+            }
+        }
+        (other, Value::Object(_)) => {
+            unknown.push(Mistake {
+                key: path.to_owned(),
+                message: format!("{other} stands where a section is expected"),
+            });
+        }
+        (Value::Array(items), Value::Array(known)) => {
+            if let Some(known @ Value::Object(_)) = known.first() {
+                for (i, item) in items.iter().enumerate() {
+                    find_unknown(item, known, &format!("{path}[{i}]"), unknown);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let known: Vec<&str> = known.map(String::as_str).collect();
+    format!("there is no key \"{key}\" here; known: {}", known.join(", "))
+}
+
+fn remote(authority: &str) -> Option<Broker> {
+    let authority = authority.trim_end_matches('/');
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (host, port.parse().ok()?),
+        _ => (authority, MQTT_PORT),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let legal = !host.is_empty() && !host.contains(['/', '@', ' ']);
+    legal.then(|| Broker::Remote { host: host.to_owned(), port })
+}
+
+fn read_secret(path: &Path) -> Result<Secret, String> {
+    let failed = |error: &dyn Display| format!("{}: {error}", path.display());
+    let length = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
+    if length > MAX_SECRET_BYTES {
+        return Err(failed(&format!("{length} bytes are too many for a password")));
+    }
+    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() { Err(failed(&"the file is empty")) } else { Ok(Secret(secret.to_owned())) }
+}

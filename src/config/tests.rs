@@ -1,0 +1,163 @@
+use super::*;
+
+fn load(flags: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    let flags = flags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    Config::load(&Sources { file: None, flags })
+}
+
+fn load_file(text: &str) -> Result<Config, Mistakes> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("intentd.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(&Sources { file: Some(file), flags: Vec::new() })
+}
+
+fn mistakes<T: fmt::Debug>(result: Result<T, Mistakes>) -> Vec<String> {
+    result.unwrap_err().0.into_iter().map(|mistake| mistake.key).collect()
+}
+
+#[test]
+fn the_defaults_are_the_contract() {
+    let config = load(&[]).unwrap();
+    let mqtt = config.mqtt.unwrap();
+    assert_eq!(config.grpc.listen.to_string(), "127.0.0.1:50051");
+    assert_eq!(config.http.unwrap().to_string(), "127.0.0.1:9464");
+    assert_eq!(mqtt.broker, Broker::Embedded("127.0.0.1:1883".parse().unwrap()));
+    assert_eq!(mqtt.protocol, Protocol::V311);
+    assert_eq!(mqtt.client_id, format!("intentd-{}", config.gateway));
+    assert_eq!(mqtt.routes.len(), 1);
+    assert_eq!(mqtt.receive_maximum, 64);
+    assert_eq!(mqtt.session_expiry, Duration::from_secs(24 * 3600));
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_by_key() {
+    let text = r#"
+        gatewya = "typo"
+        gateway = "a b"
+        http = "off"
+        [grpc]
+        listen = "localhost"
+        max_streams = "many"
+        [mqtt]
+        broker = "ftp://x"
+        keep_alive = "1s"
+        response_prefixes = 5
+        [[mqtt.routes]]
+        subscribe = "a/+/b"
+        codec = "xml"
+        qos = 2
+        quality = 1
+        [log]
+        level = "loud=very"
+    "#;
+    let mut keys = mistakes(load_file(text));
+    keys.sort();
+    let expected = [
+        "gateway",
+        "gatewya",
+        "grpc.listen",
+        "grpc.max_streams",
+        "http",
+        "log.level",
+        "mqtt.broker",
+        "mqtt.keep_alive",
+        "mqtt.response_prefixes",
+        "mqtt.routes[0]",
+        "mqtt.routes[0].codec",
+        "mqtt.routes[0].qos",
+        "mqtt.routes[0].quality",
+    ];
+    assert_eq!(keys, expected);
+}
+
+/// Every key of the shipped file can be set by a flag, which is read like the environment: as text.
+#[test]
+fn every_scalar_key_is_read_from_text() {
+    let defaults = defaults().unwrap();
+    let mut leaves = Vec::new();
+    collect(&defaults, "", &mut leaves);
+    assert!(leaves.len() > 20, "{leaves:?}");
+    for (key, value) in leaves {
+        let config = load(&[(&key, &value)]);
+        assert!(config.is_ok(), "{key} = {value}: {config:?}");
+        if !value.is_empty()
+            && key != "gateway"
+            && !key.ends_with("bundle")
+            && !key.ends_with("response_prefixes")
+        {
+            let wrong = load(&[(&key, "\u{1}wrong=value=")]);
+            assert_eq!(mistakes(wrong), [key.clone()], "{key} takes anything");
+        }
+    }
+}
+
+fn collect(tree: &serde_json::Value, path: &str, leaves: &mut Vec<(String, String)>) {
+    match tree {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                collect(value, &path, leaves);
+            }
+        }
+        serde_json::Value::String(text) => leaves.push((path.to_owned(), text.clone())),
+        serde_json::Value::Array(items) if items.iter().all(serde_json::Value::is_string) => {
+            let items: Vec<&str> = items.iter().filter_map(serde_json::Value::as_str).collect();
+            leaves.push((path.to_owned(), items.join(",")));
+        }
+        serde_json::Value::Array(_) => {}
+        other => leaves.push((path.to_owned(), other.to_string())),
+    }
+}
+
+#[test]
+fn a_route_takes_what_it_leaves_out_from_the_default_route() {
+    let config = load_file(
+        "[[mqtt.routes]]\nsubscribe = \"home/{site}/{device}/say\"\npublish = \"home/{site}/{device}/meant\"\n",
+    );
+    let mqtt = config.unwrap().mqtt.unwrap();
+    assert_eq!((mqtt.routes.len(), mqtt.routes[0].codec, mqtt.routes[0].qos), (1, Codec::Json, 1));
+}
+
+#[test]
+fn loops_are_refused() {
+    let same = "[[mqtt.routes]]\nsubscribe = \"a/{device}/x\"\npublish = \"a/{device}/x\"\n";
+    assert_eq!(mistakes(load_file(same)), ["mqtt.routes[0].publish"]);
+    let own = "gateway = \"g\"\n[[mqtt.routes]]\nsubscribe = \"intentd/{site}/{device}\"\npublish = \"out/{device}\"\n";
+    assert_eq!(mistakes(load_file(own)), ["mqtt.routes[0].subscribe"; 2], "status and dead letters");
+}
+
+#[test]
+fn doors_stay_on_loopback() {
+    assert_eq!(mistakes(load(&[("grpc.listen", "0.0.0.0:50051")])), ["grpc.listen"]);
+    assert_eq!(mistakes(load(&[("mqtt.embedded.listen", "192.0.2.1:1883")])), ["mqtt.embedded.listen"]);
+    assert_eq!(mistakes(load(&[("http.listen", "127.0.0.1:50051")])), ["http.listen"]);
+}
+
+#[test]
+fn brokers_are_read() {
+    let broker = |url: &str| load(&[("mqtt.broker", url)]).map(|config| config.mqtt.map(|mqtt| mqtt.broker));
+    let remote = |host: &str, port| Ok(Some(Broker::Remote { host: host.to_owned(), port }));
+    assert_eq!(broker("mqtt://broker.lan"), remote("broker.lan", 1883));
+    assert_eq!(broker("mqtt://10.0.0.2:1884"), remote("10.0.0.2", 1884));
+    assert_eq!(broker("mqtt://[::1]:1884"), remote("::1", 1884));
+    assert_eq!(broker("mqtt://[::1]"), remote("::1", 1883));
+    assert_eq!(broker("off"), Ok(None));
+    for wrong in ["mqtt://", "mqtts://broker.lan", "mqtt://u:p@h", "mqtt://h:99999", "broker.lan"] {
+        assert_eq!(mistakes(broker(wrong)), ["mqtt.broker"], "{wrong}");
+    }
+}
+
+#[test]
+fn a_password_is_never_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "canary-4711\n").unwrap();
+    let path = file.to_string_lossy().into_owned();
+    let config = load(&[("mqtt.password_file", &path)]).unwrap();
+    assert!(!format!("{config:?}").contains("canary"));
+    assert_eq!(config.mqtt.unwrap().password.unwrap().expose(), "canary-4711");
+    let flags = vec![("mqtt.password_file".to_owned(), path)];
+    assert!(!show(&Sources { file: None, flags }).unwrap().contains("canary"));
+    assert_eq!(mistakes(load(&[("mqtt.password_file", "/nonexistent")])), ["mqtt.password_file"]);
+}

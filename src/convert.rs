@@ -1,0 +1,193 @@
+//! The one place that knows both the messages of the contract and the vocabulary of `intentd_core`: requests in,
+//! answers out, and each error as a gRPC status or as an answer's `error`. The MQTT codec takes its JSON from here.
+
+use std::time::Duration;
+
+use intentd_core::{
+    Context, Intent, Invalid, InvalidKind, ParseError, ParseOptions, Slot, SlotValue, Task, Utterance,
+};
+use intentd_core::{Outcome, Understanding};
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::inference::{Parsed, Timing};
+use crate::proto;
+
+/// Trailer that tells a client how long to wait before it tries again, in milliseconds (gRFC A6).
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// Takes a request in. Only what has no place in an [`Utterance`] is refused here; `Utterance::validate` checks
+/// the limits.
+pub fn utterance(request: proto::ParseRequest) -> Result<Utterance, Invalid> {
+    Ok(Utterance {
+        id: request.id,
+        text: request.text,
+        context: request.context.map(context).unwrap_or_default(),
+        options: request.options.map(options).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// The answer to an utterance that was understood, whatever the outcome.
+pub fn answer(parsed: &Parsed) -> proto::ParseResponse {
+    let Parsed { utterance, understanding, model, timing: spent } = parsed;
+    let Understanding { outcome: said, intent: wanted, alternatives, slots, effort: _ } = understanding;
+    proto::ParseResponse {
+        id: utterance.id.clone(),
+        text: utterance.text.clone(),
+        context: (utterance.context != Context::default()).then(|| echo(&utterance.context)),
+        outcome: outcome(*said).into(),
+        intent: wanted.as_ref().map(intent),
+        alternatives: alternatives.iter().map(intent).collect(),
+        slots: slots.iter().map(slot).collect(),
+        entities: Vec::new(),
+        sentiment: None,
+        embedding: Vec::new(),
+        model: Some(proto::ModelRef { name: model.name.clone(), version: model.version.clone() }),
+        timing: Some(timing(spent)),
+        error: None,
+    }
+}
+
+/// The answer, in a stream or over MQTT, to an utterance that could not be understood.
+pub fn refusal(id: String, error: &ParseError) -> proto::ParseResponse {
+    let field = match error {
+        ParseError::Invalid(invalid) => invalid.field,
+        ParseError::TaskMissing(_) => TASKS,
+        ParseError::Overloaded { .. }
+        | ParseError::DeadlineExceeded
+        | ParseError::Unavailable(_)
+        | ParseError::Internal(_) => "",
+    };
+    let error =
+        proto::Error { code: code(error).into(), message: error.to_string(), field: field.to_owned() };
+    proto::ParseResponse { id, error: Some(error), ..Default::default() }
+}
+
+/// The status of a call that could not be answered.
+pub fn status(error: &ParseError) -> Status {
+    let mut status = Status::new(code(error), error.to_string());
+    if let ParseError::Overloaded { retry_after } = error {
+        // At least 1: a pushback of 0 asks the client to try again at once.
+        let wait = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX).max(1);
+        status.metadata_mut().insert(RETRY_PUSHBACK, MetadataValue::from(wait));
+    }
+    status
+}
+
+/// The JSON form of an answer: field names as in the contract, enums as strings, scalars, lists and enums always
+/// there, unset messages absent.
+pub fn to_json(answer: &proto::ParseResponse) -> String {
+    serde_json::to_string(answer).unwrap_or_else(|_| {
+        // Only a value that is no finite number has no JSON form. `answer` makes none; another server might.
+        let mut finite = answer.clone();
+        for slot in &mut finite.slots {
+            slot.value = None;
+            slot.resolved = false;
+        }
+        serde_json::to_string(&finite).expect("an answer without values has a JSON form")
+    })
+}
+
+const TASKS: &str = "options.tasks";
+
+/// The one mapping of errors to codes.
+fn code(error: &ParseError) -> Code {
+    match error {
+        ParseError::Invalid(_) => Code::InvalidArgument,
+        ParseError::TaskMissing(_) => Code::FailedPrecondition,
+        ParseError::Overloaded { .. } => Code::ResourceExhausted,
+        ParseError::DeadlineExceeded => Code::DeadlineExceeded,
+        ParseError::Unavailable(_) => Code::Unavailable,
+        ParseError::Internal(_) => Code::Internal,
+    }
+}
+
+fn context(context: proto::Context) -> Context {
+    let proto::Context { site, device, area, language, session, attributes } = context;
+    Context { site, device, area, language, session, attributes }
+}
+
+fn echo(context: &Context) -> proto::Context {
+    let Context { site, device, area, language, session, attributes } = context.clone();
+    proto::Context { site, device, area, language, session, attributes }
+}
+
+fn options(options: proto::ParseOptions) -> Result<ParseOptions, Invalid> {
+    let mut tasks = options.tasks.into_iter().map(task).collect::<Result<Vec<_>, _>>()?;
+    tasks.sort_unstable();
+    tasks.dedup();
+    Ok(ParseOptions {
+        tasks,
+        intent_filter: options.intent_filter,
+        top_k: options.top_k,
+        min_confidence: options.min_confidence,
+    })
+}
+
+fn task(number: i32) -> Result<Task, Invalid> {
+    match proto::Task::try_from(number) {
+        Ok(proto::Task::Intent) => Ok(Task::Intent),
+        Ok(proto::Task::Slots) => Ok(Task::Slots),
+        Ok(proto::Task::Sentiment) => Ok(Task::Sentiment),
+        Ok(proto::Task::Entities) => Ok(Task::Entities),
+        Ok(proto::Task::Embedding) => Ok(Task::Embedding),
+        Ok(proto::Task::Unspecified) | Err(_) => Err(Invalid {
+            field: TASKS,
+            kind: InvalidKind::BadValue,
+            message: format!("{number} is no task; give INTENT (1) to EMBEDDING (5), or none"),
+        }),
+    }
+}
+
+fn outcome(outcome: Outcome) -> proto::Outcome {
+    match outcome {
+        Outcome::Recognized => proto::Outcome::Recognized,
+        Outcome::Uncertain => proto::Outcome::Uncertain,
+        Outcome::NotRecognized => proto::Outcome::NotRecognized,
+    }
+}
+
+fn intent(intent: &Intent) -> proto::Intent {
+    proto::Intent { name: intent.name.clone(), confidence: intent.confidence }
+}
+
+fn slot(slot: &Slot) -> proto::Slot {
+    let value = slot.value.as_ref().and_then(value);
+    proto::Slot {
+        name: slot.name.clone(),
+        raw_value: slot.raw_value.clone(),
+        resolved: value.is_some(),
+        value,
+        start: slot.chars.start,
+        end: slot.chars.end,
+        start_byte: slot.bytes.start,
+        end_byte: slot.bytes.end,
+        confidence: slot.confidence,
+    }
+}
+
+/// `google.protobuf.Value` has no infinity and no NaN.
+fn value(value: &SlotValue) -> Option<pbjson_types::Value> {
+    match value {
+        SlotValue::Number(number) => number.is_finite().then(|| (*number).into()),
+        SlotValue::Text(text) => Some(text.clone().into()),
+    }
+}
+
+fn timing(timing: &Timing) -> proto::Timing {
+    proto::Timing {
+        tokens: timing.tokens,
+        queue_us: micros(timing.queue),
+        tokenize_us: micros(timing.tokenize),
+        inference_us: micros(timing.inference),
+        total_us: micros(timing.total),
+    }
+}
+
+/// More than 71 minutes don't fit and don't happen.
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! Connections: accepted, counted, bounded, and given a time limit for their first frame, since HTTP/2's own
+//! keep-alive begins only after it.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use prometheus_client::metrics::gauge::Gauge;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::server::{Connected, TcpConnectInfo};
+
+use crate::health::{Health, Loop};
+use crate::telemetry::Metrics;
+
+/// HTTP/2's preface and the head of the SETTINGS frame that must follow it (RFC 9113, 3.4).
+const GREETING_BYTES: usize = 24 + 9;
+
+/// How long a peer may take for its greeting; one that never speaks would hold a place for ever.
+const GREETING_WITHIN: Duration = Duration::from_secs(5);
+
+/// An idle loop shows this often that it turns.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Pause after a failed accept. Without file descriptors the next one fails at once, and would spin.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// An idle TCP connection is probed after a minute, and given up after three probes 10 s apart.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: u32 = 3;
+
+/// Accepts until the stream is dropped; that closes the listener.
+pub(super) fn accept(
+    listener: TcpListener,
+    connections_max: usize,
+    metrics: Metrics,
+    health: Health,
+) -> ReceiverStream<Result<Connection, Infallible>> {
+    // One at a time: while the server doesn't take it, the others wait in the kernel's backlog.
+    let (accepted, connections) = mpsc::channel(1);
+    let acceptor = Acceptor { listener, places: Arc::new(Semaphore::new(connections_max)), metrics, health };
+    tokio::spawn(async move {
+        tokio::select! {
+            () = acceptor.run(&accepted) => {}
+            () = accepted.closed() => {}
+        }
+        acceptor.health.ended(Loop::Accept);
+    });
+    ReceiverStream::new(connections)
+}
+
+struct Acceptor {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    metrics: Metrics,
+    health: Health,
+}
+
+impl Acceptor {
+    async fn run(&self, accepted: &mpsc::Sender<Result<Connection, Infallible>>) {
+        loop {
+            self.health.beat(Loop::Accept);
+            let stream = match tokio::time::timeout(HEARTBEAT, self.listener.accept()).await {
+                Ok(Ok((stream, _peer))) => stream,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "a gRPC connection could not be accepted");
+                    tokio::time::sleep(BACK_OFF).await;
+                    continue;
+                }
+                Err(_) => continue,
+            };
+            // Without a place the connection is closed at once, rather than left waiting in silence.
+            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+                tracing::debug!("a gRPC connection was closed: grpc.max_connections are open");
+                continue;
+            };
+            let Ok(connection) = Connection::new(stream, place, self.metrics.grpc_connections.clone()) else {
+                // The peer closed it before its options were set.
+                continue;
+            };
+            if accepted.send(Ok(connection)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A connection that is counted while it is open.
+pub(super) struct Connection {
+    stream: TcpStream,
+    greeting: Option<Greeting>,
+    open: Gauge,
+    _place: OwnedSemaphorePermit,
+}
+
+/// What a peer still owes before HTTP/2 looks after it.
+struct Greeting {
+    bytes: usize,
+    late: Pin<Box<Sleep>>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, place: OwnedSemaphorePermit, open: Gauge) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let probes =
+            TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+        SockRef::from(&stream).set_tcp_keepalive(&probes)?;
+        open.inc();
+        let greeting =
+            Greeting { bytes: GREETING_BYTES, late: Box::pin(tokio::time::sleep(GREETING_WITHIN)) };
+        Ok(Self { stream, greeting: Some(greeting), open, _place: place })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        let Some(greeting) = &mut this.greeting else { return read };
+        if read.is_ready() {
+            greeting.bytes = greeting.bytes.saturating_sub(buf.filled().len() - before);
+            if greeting.bytes == 0 {
+                this.greeting = None;
+            }
+            return read;
+        }
+        ready!(greeting.late.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not speak HTTP/2 in time")))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(2);
+
+    async fn start(
+        connections_max: usize,
+    ) -> (std::net::SocketAddr, ReceiverStream<Result<Connection, Infallible>>, Metrics) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (metrics, _registry) = Metrics::new();
+        (address, accept(listener, connections_max, metrics.clone(), Health::default()), metrics)
+    }
+
+    /// Whether the other side closes the connection soon.
+    async fn is_closed(mut client: TcpStream) -> bool {
+        let read = tokio::time::timeout(SOON, client.read(&mut [0; 1])).await;
+        read.is_ok_and(|read| read.map_or(true, |bytes| bytes == 0))
+    }
+
+    #[tokio::test]
+    async fn connections_beyond_the_limit_are_closed_at_once_and_places_come_back() {
+        let (address, mut connections, metrics) = start(1).await;
+        let _first = TcpStream::connect(address).await.unwrap();
+        let held = connections.next().await.unwrap().unwrap();
+        assert_eq!(metrics.grpc_connections.get(), 1);
+
+        assert!(is_closed(TcpStream::connect(address).await.unwrap()).await, "the second one waits");
+        drop(held);
+        assert_eq!(metrics.grpc_connections.get(), 0);
+        let _third = TcpStream::connect(address).await.unwrap();
+        assert!(tokio::time::timeout(SOON, connections.next()).await.is_ok(), "the place did not come back");
+    }
+
+    #[tokio::test]
+    async fn dropping_the_stream_closes_the_listener() {
+        let (address, connections, _metrics) = start(1).await;
+        drop(connections);
+        let refused = async {
+            while TcpStream::connect(address).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        assert!(tokio::time::timeout(SOON, refused).await.is_ok(), "it still listens");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_drips_its_greeting_is_cut_off() {
+        let (address, mut connections, _metrics) = start(1).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut held = connections.next().await.unwrap().unwrap();
+        let short = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
+        held.greeting = Some(Greeting { bytes: GREETING_BYTES, late: short });
+        client.write_all(b"PRI * HTTP/2.0").await.unwrap();
+        let mut all = Vec::new();
+        let read = tokio::time::timeout(SOON, held.read_to_end(&mut all)).await.expect("it waits for ever");
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(all, b"PRI * HTTP/2.0");
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_has_greeted_may_be_silent() {
+        let (address, mut connections, _metrics) = start(1).await;
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut held = connections.next().await.unwrap().unwrap();
+        client.write_all(&[0; GREETING_BYTES]).await.unwrap();
+        held.read_exact(&mut [0; GREETING_BYTES]).await.unwrap();
+        assert!(held.greeting.is_none());
+    }
+}

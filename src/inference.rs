@@ -1,0 +1,280 @@
+//! Worker threads around the engine. Both doors submit here; admission decides who waits, who is refused and
+//! what runs together. Inference never runs on the runtime's threads: it would hold up keep-alives and streams.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use intentd_core::admission::{Admission, Admitted, Door, Limits, Next, Ticket};
+use intentd_core::{ModelRef, Outcome, ParseError, Understanding, Utterance};
+use intentd_engine::{Engine, Worker};
+use tokio::sync::{broadcast, oneshot};
+
+use crate::health::{Health, Loop};
+use crate::telemetry::Metrics;
+
+/// Answers that a watcher may lag behind before it is told that it missed some.
+const WATCH_BACKLOG: usize = 1024;
+
+/// How long an idle worker sleeps before it shows the watchdog that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// An utterance and what was made of it.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// As it was handed in.
+    pub utterance: Utterance,
+    /// The engine's answer.
+    pub understanding: Understanding,
+    /// The bundle that answered.
+    pub model: ModelRef,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// Where the time of one utterance went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Timing {
+    /// Wordpieces, with the two that mark begin and end.
+    pub tokens: u32,
+    /// From admission to the start of its batch.
+    pub queue: Duration,
+    /// Text to wordpieces.
+    pub tokenize: Duration,
+    /// Wordpieces to the answer.
+    pub inference: Duration,
+    /// From admission to the answer.
+    pub total: Duration,
+}
+
+/// The engine behind admission, shared by both doors.
+#[derive(Clone)]
+pub struct Inference {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<Engine>,
+    admission: Mutex<Admission<Job>>,
+    work: Condvar,
+    watchers: broadcast::Sender<Arc<Parsed>>,
+    metrics: Metrics,
+    health: Health,
+}
+
+struct Job {
+    door: Door,
+    utterance: Utterance,
+    answer: oneshot::Sender<Result<Arc<Parsed>, ParseError>>,
+}
+
+impl Inference {
+    /// Starts the worker threads.
+    pub fn start(
+        engine: Arc<Engine>,
+        limits: Limits,
+        metrics: Metrics,
+        health: Health,
+    ) -> std::io::Result<(Self, Workers)> {
+        let shared = Arc::new(Shared {
+            engine,
+            admission: Mutex::new(Admission::new(limits)),
+            work: Condvar::new(),
+            watchers: broadcast::channel(WATCH_BACKLOG).0,
+            metrics,
+            health,
+        });
+        let handles = (0..limits.threads)
+            .map(|i| {
+                let shared = Arc::clone(&shared);
+                std::thread::Builder::new().name(format!("inference-{i}")).spawn(move || shared.work(i))
+            })
+            .collect::<Result<_, _>>()?;
+        let inference = Self { shared };
+        Ok((inference.clone(), Workers { inference, handles }))
+    }
+
+    /// Submits an utterance and waits for its answer. Dropping the future takes the utterance out of the queue.
+    pub async fn submit(
+        &self,
+        door: Door,
+        utterance: Utterance,
+        deadline: Option<Instant>,
+    ) -> Result<Arc<Parsed>, ParseError> {
+        utterance.validate()?;
+        let (answer, answered) = oneshot::channel();
+        let job = Job { door, utterance, answer };
+        let admitted = self.shared.lock().submit(Instant::now(), door, deadline, job);
+        let ticket = admitted.map_err(|refused| {
+            self.shared.count_refusal(door, &refused.error);
+            refused.error
+        })?;
+        self.shared.work.notify_one();
+        let _cancel = CancelOnDrop { shared: &self.shared, ticket };
+        let received = match deadline {
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), answered).await {
+                Ok(received) => received,
+                Err(_) => return Err(ParseError::DeadlineExceeded),
+            },
+            None => answered.await,
+        };
+        received.unwrap_or_else(|_| Err(ParseError::Unavailable("the daemon is stopping")))
+    }
+
+    /// Every answer with an intent from now on, from either door.
+    pub fn watch(&self) -> broadcast::Receiver<Arc<Parsed>> {
+        self.shared.watchers.subscribe()
+    }
+
+    /// The engine, for what the doors tell about it.
+    pub fn engine(&self) -> &Engine {
+        &self.shared.engine
+    }
+
+    /// Refuses new utterances; those admitted are still answered.
+    pub fn close(&self) {
+        self.shared.lock().close();
+        self.shared.work.notify_all();
+    }
+}
+
+/// Takes a job whose submitter went away out of the queue, so that it costs no inference.
+struct CancelOnDrop<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+}
+
+impl Drop for CancelOnDrop<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().cancel(self.ticket);
+    }
+}
+
+/// The running worker threads.
+pub struct Workers {
+    inference: Inference,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Closes admission and waits until what was admitted is answered.
+    pub fn drain(self) {
+        self.inference.close();
+        for handle in self.handles {
+            if handle.join().is_err() {
+                tracing::error!("an inference thread ended by a panic");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Admission<Job>> {
+        // Admission's own code doesn't panic half-way through a change, so a poisoned lock is still consistent.
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self, index: usize) {
+        let mut worker = match self.engine.worker() {
+            Ok(worker) => worker,
+            Err(error) => {
+                tracing::error!(%error, "an inference thread can't start");
+                return;
+            }
+        };
+        while let Some(batch) = self.next_batch(index) {
+            let started = Instant::now();
+            self.run(&mut worker, batch, started);
+        }
+    }
+
+    /// Waits for a batch; none when admission is closed and empty.
+    fn next_batch(&self, index: usize) -> Option<Vec<Admitted<Job>>> {
+        let mut admission = self.lock();
+        loop {
+            self.health.beat(Loop::Inference(index));
+            let now = Instant::now();
+            let wake = match admission.next(now) {
+                Next::Batch { jobs, expired } => {
+                    self.metrics.queue_depth.set(admission.depth() as i64);
+                    expired.into_iter().for_each(|job| self.expire(job));
+                    if !jobs.is_empty() {
+                        return Some(jobs);
+                    }
+                    continue;
+                }
+                Next::Wait(until) => {
+                    until.map_or(HEARTBEAT, |until| until.duration_since(now).min(HEARTBEAT))
+                }
+            };
+            if admission.is_closed() && admission.depth() == 0 {
+                return None;
+            }
+            admission = self.work.wait_timeout(admission, wake).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn expire(&self, job: Job) {
+        self.count_refusal(job.door, &ParseError::DeadlineExceeded);
+        // A submitter that went away needs no answer; the same holds for every send below.
+        let _ = job.answer.send(Err(ParseError::DeadlineExceeded));
+    }
+
+    fn run(&self, worker: &mut Worker, batch: Vec<Admitted<Job>>, started: Instant) {
+        self.metrics.batch_size.observe(batch.len() as f64);
+        let utterances: Vec<&Utterance> = batch.iter().map(|admitted| &admitted.job.utterance).collect();
+        let results = catch_unwind(AssertUnwindSafe(|| worker.parse(&utterances)));
+        let results = results.unwrap_or_else(|_| {
+            tracing::error!(batch = batch.len(), "inference panicked");
+            batch.iter().map(|_| Err(ParseError::Internal("inference failed".to_owned()))).collect()
+        });
+        self.lock().on_finished(batch.len(), started.elapsed());
+        for (admitted, result) in batch.into_iter().zip(results) {
+            self.answer(admitted, result, started);
+        }
+    }
+
+    fn answer(&self, admitted: Admitted<Job>, result: Result<Understanding, ParseError>, started: Instant) {
+        let Admitted { job, since } = admitted;
+        let queue = started.duration_since(since);
+        let outcome = result.as_ref().map_or("error", |understanding| match understanding.outcome {
+            Outcome::Recognized => "RECOGNIZED",
+            Outcome::Uncertain => "UNCERTAIN",
+            Outcome::NotRecognized => "NOT_RECOGNIZED",
+        });
+        self.metrics.utterances.get_or_create(&[("door", job.door.as_str()), ("outcome", outcome)]).inc();
+        self.metrics.queue.observe(queue.as_secs_f64());
+        let parsed = result.map(|understanding| {
+            let effort = understanding.effort;
+            self.metrics.inference.observe((effort.tokenize + effort.inference).as_secs_f64());
+            let timing = Timing {
+                tokens: effort.tokens,
+                queue,
+                tokenize: effort.tokenize,
+                inference: effort.inference,
+                total: since.elapsed(),
+            };
+            let model = self.engine.model().clone();
+            Arc::new(Parsed { utterance: job.utterance, understanding, model, timing })
+        });
+        if let Ok(parsed) = &parsed
+            && parsed.understanding.intent.is_some()
+        {
+            // Fails only when nobody watches.
+            let _ = self.watchers.send(Arc::clone(parsed));
+        }
+        let _ = job.answer.send(parsed);
+    }
+
+    fn count_refusal(&self, door: Door, error: &ParseError) {
+        let reason = match error {
+            ParseError::Overloaded { .. } => "overloaded",
+            ParseError::DeadlineExceeded => "deadline",
+            ParseError::Unavailable(_) => "unavailable",
+            ParseError::Invalid(_) | ParseError::TaskMissing(_) => "invalid",
+            ParseError::Internal(_) => "internal",
+        };
+        self.metrics.refused.get_or_create(&[("door", door.as_str()), ("reason", reason)]).inc();
+    }
+}

@@ -1,0 +1,252 @@
+//! intentd: a daemon for IoT gateways that understands what people say to their devices.
+//!
+//! # Map
+//! - [`config`]: settings, all mistakes at once. [`cli`]: the commands.
+//! - [`grpc`] and [`mqtt`]: the two doors. [`convert`] and [`proto`]: their common contract.
+//! - [`inference`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
+//! - [`health`], [`telemetry`], [`http`]: what the daemon tells about itself.
+//!
+//! [`App`] is the only place that knows all parts: [`App::build`] opens, loads, binds and checks everything,
+//! [`App::run`] serves until a signal and drains.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod config;
+pub mod convert;
+pub mod grpc;
+pub mod health;
+pub mod http;
+pub mod inference;
+pub mod mqtt;
+pub mod proto;
+pub mod telemetry;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use intentd_core::admission::Limits;
+use intentd_engine::{Engine, OpenError};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::config::{Broker, Config};
+use crate::health::Health;
+use crate::inference::{Inference, Workers};
+use crate::mqtt::embedded::{Embedded, EmbeddedError};
+use crate::telemetry::Metrics;
+
+/// Revision of the source that this binary was built from.
+pub const REVISION: &str = env!("INTENTD_REVISION");
+
+/// After a signal everything admitted is answered within this time, or broken off. systemd kills after 20 s.
+const DRAIN: Duration = Duration::from_secs(9);
+
+/// Why the daemon can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operator gives another bundle.
+    #[error("no usable bundle in {path}: {source}")]
+    Bundle {
+        /// Folder that was tried.
+        path: String,
+        /// What is wrong with it.
+        source: Box<OpenError>,
+    },
+    /// Something else has the port, perhaps for a moment.
+    #[error(
+        "{key} = \"{address}\" can't be listened on: {source}; stop what uses the port (ss -ltnp shows it) or set {key} to another"
+    )]
+    Port {
+        /// Key of the configuration.
+        key: &'static str,
+        /// Address that was tried.
+        address: SocketAddr,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// The system lacks something that every daemon needs.
+    #[error("the system refused a thread or a signal handler: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// A daemon that has loaded, bound and tested everything it needs.
+pub struct App {
+    config: Config,
+    inference: Inference,
+    workers: Workers,
+    metrics: Metrics,
+    registry: Registry,
+    health: Health,
+    grpc: TcpListener,
+    http: Option<TcpListener>,
+    broker: Option<Embedded>,
+}
+
+impl App {
+    /// Binds every port, opens the bundle and runs its self-test.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        let grpc = bind("grpc.listen", config.grpc.listen).await?;
+        let http = match config.http {
+            Some(address) => Some(bind("http.listen", address).await?),
+            None => None,
+        };
+        let broker = start_broker(&config)?;
+        let engine = open(&config.bundle)?;
+        let (metrics, mut registry) = Metrics::new();
+        telemetry::register_build(&mut registry, engine.model(), engine.kernel());
+        let health = Health::default();
+        let (inference, workers) =
+            Inference::start(engine, limits(&config), metrics.clone(), health.clone())?;
+        Ok(Self { config, inference, workers, metrics, registry, health, grpc, http, broker })
+    }
+
+    /// The engine behind admission, for a caller in this process.
+    pub fn inference(&self) -> &Inference {
+        &self.inference
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+    pub async fn run(self) -> Result<(), StartError> {
+        let asked = signals()?;
+        self.run_until(async { asked.await.unwrap_or("no signal handler") }).await
+    }
+
+    /// Serves until `asked` resolves to the reason of the stop, then drains for 9 s at most.
+    pub async fn run_until(self, asked: impl Future<Output = &'static str>) -> Result<(), StartError> {
+        let Self { config, inference, workers, metrics, registry, health, grpc, http, broker } = self;
+        let (stop, stopping) = watch::channel(false);
+        let mut doors = JoinSet::new();
+        if let Some(listener) = http {
+            let pages = http::serve(listener, registry, health.clone(), stopped(stopping.clone()));
+            doors.spawn(async { log_failure("http", pages.await) });
+        }
+        {
+            let (inference, metrics, health, stopping) =
+                (inference.clone(), metrics.clone(), health.clone(), stopping.clone());
+            let calls =
+                async move { grpc::serve(grpc, &config.grpc, inference, metrics, health, stopping).await };
+            doors.spawn(async { log_failure("grpc", calls.await) });
+        }
+        if let Some(mqtt) = &config.mqtt {
+            let link = mqtt::start(mqtt, &config.gateway, inference, metrics, health.clone(), stopping);
+            doors.spawn(async { log_failure("mqtt", link.await) });
+        }
+        health.serving();
+        let addresses = (config.grpc.listen, config.http);
+        tracing::info!(grpc = %addresses.0, http = ?addresses.1, gateway = config.gateway, "serving");
+        let watchdog = tokio::spawn(health.clone().keep_watchdog());
+
+        let reason = tokio::select! {
+            reason = asked => reason,
+            Some(_) = doors.join_next() => "a door has closed by itself",
+        };
+        tracing::info!(reason, "draining");
+        health.draining();
+        stop.send_replace(true);
+        drain(doors, workers).await;
+        watchdog.abort();
+        drop(broker);
+        Ok(())
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Port { key, address, source })
+}
+
+fn start_broker(config: &Config) -> Result<Option<Embedded>, StartError> {
+    let Some(Broker::Embedded(address)) = config.mqtt.as_ref().map(|mqtt| &mqtt.broker) else {
+        return Ok(None);
+    };
+    match Embedded::start(*address) {
+        Ok(broker) => Ok(Some(broker)),
+        Err(EmbeddedError::Bind { listen, source }) => {
+            Err(StartError::Port { key: "mqtt.embedded.listen", address: listen, source })
+        }
+        Err(EmbeddedError::Thread(error)) => Err(StartError::System(error)),
+    }
+}
+
+fn open(bundle: &Path) -> Result<Arc<Engine>, StartError> {
+    let opened = Engine::open(bundle);
+    let engine = opened.map_err(|source| StartError::Bundle {
+        path: bundle.display().to_string(),
+        source: Box::new(source),
+    })?;
+    let times = engine.startup();
+    tracing::info!(
+        bundle = %engine.model().name,
+        version = %engine.model().version,
+        kernel = engine.kernel(),
+        verify_ms = times.verify.as_millis() as u64,
+        load_ms = times.load.as_millis() as u64,
+        self_test_ms = times.self_test.as_millis() as u64,
+        "bundle is ready"
+    );
+    Ok(Arc::new(engine))
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        threads: config.threads,
+        grpc_places: config.admission.places,
+        mqtt_places: config.mqtt.as_ref().map_or(1, mqtt::places),
+        max_batch: config.admission.max_batch,
+        queue_wait: config.admission.queue_wait,
+        batch_wait: config.admission.batch_wait,
+    }
+}
+
+/// Resolves to the first signal's name. The second ends the process at once: a handler, once registered, takes the
+/// place of the default action for good.
+fn signals() -> Result<oneshot::Receiver<&'static str>, StartError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (first, asked) = oneshot::channel();
+    tokio::spawn(async move {
+        let mut first = Some(first);
+        loop {
+            let (name, number) = tokio::select! {
+                _ = terminate.recv() => ("SIGTERM", SignalKind::terminate()),
+                _ = interrupt.recv() => ("SIGINT", SignalKind::interrupt()),
+            };
+            match first.take() {
+                // Fails only when the daemon is ending anyway.
+                Some(first) => drop(first.send(name)),
+                None => std::process::exit(128 + number.as_raw_value()),
+            }
+        }
+    });
+    Ok(asked)
+}
+
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone: that is a stop as well.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn log_failure<T, E: std::fmt::Display>(door: &str, result: Result<T, E>) {
+    if let Err(error) = result {
+        tracing::error!(door, %error, "a door has failed");
+    }
+}
+
+/// The doors first: they still hand in what the broker or a stream has given them.
+async fn drain(mut doors: JoinSet<()>, workers: Workers) {
+    let drained = async {
+        while doors.join_next().await.is_some() {}
+        tokio::task::spawn_blocking(|| workers.drain()).await
+    };
+    match tokio::time::timeout(DRAIN, drained).await {
+        Ok(_) => tracing::info!("drained"),
+        Err(_) => tracing::warn!(
+            "broke off what was not answered in time; the broker delivers its utterances again"
+        ),
+    }
+}

@@ -1,0 +1,169 @@
+//! The real binary, started with a configuration of its own.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::{PATIENCE, free_port, signal, wait_for};
+
+/// A running (or stopped, or killed) daemon.
+pub struct Daemon {
+    child: Child,
+    folder: TempDir,
+    log: Arc<Mutex<String>>,
+    environment: Vec<(String, String)>,
+    /// Port of gRPC.
+    pub grpc: u16,
+    /// Port of metrics and health.
+    pub http: u16,
+    /// Port of the embedded broker, where it is used.
+    pub mqtt: u16,
+}
+
+impl Daemon {
+    /// Starts a daemon and waits until both its doors are ready. `mqtt` is the `[mqtt]` section of its
+    /// configuration and what follows it; ports, gateway (`test`) and logs are set already.
+    pub fn start(mqtt: &str) -> Self {
+        let daemon = Self::spawn(mqtt, &[]);
+        daemon.wait_ready();
+        daemon
+    }
+
+    /// Starts a daemon at once, with more environment.
+    pub fn spawn(mqtt: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let (grpc, http, embedded) = (free_port(), free_port(), free_port());
+        let config = format!(
+            "gateway = \"test\"\n[grpc]\nlisten = \"127.0.0.1:{grpc}\"\n[http]\nlisten = \"127.0.0.1:{http}\"\n\
+             [log]\nformat = \"json\"\nlevel = \"info,intentd=debug\"\n{mqtt}\n\
+             [mqtt.embedded]\nlisten = \"127.0.0.1:{embedded}\"\n"
+        );
+        std::fs::write(folder.path().join("intentd.toml"), config).unwrap();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let log = Arc::new(Mutex::new(String::new()));
+        let child = run(&folder, &environment, &log);
+        Self { child, folder, log, environment, grpc, http, mqtt: embedded }
+    }
+
+    /// Starts it again after its end, with the same configuration and ports.
+    pub fn restart(&mut self) {
+        self.child = run(&self.folder, &self.environment, &self.log);
+        self.wait_ready();
+    }
+
+    /// Waits until `/readyz` says yes.
+    #[track_caller]
+    pub fn wait_ready(&self) {
+        let end = Instant::now() + PATIENCE;
+        let mut last = String::new();
+        while Instant::now() < end {
+            match self.ready() {
+                Ok(()) => return,
+                Err(why) => last = why,
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("not ready ({last}); its log:\n{}", self.log());
+    }
+
+    /// What `/readyz` says.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.get("/readyz") {
+            Some((200, _)) => Ok(()),
+            Some((status, body)) => Err(format!("{status}: {}", body.trim())),
+            None => Err("no answer".to_owned()),
+        }
+    }
+
+    /// Value of a metric, with its labels as printed; 0 where it isn't there yet.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, body) = self.get("/metrics").expect("metrics answer");
+        let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// SIGTERM, and its exit code.
+    #[track_caller]
+    pub fn terminate(&mut self) -> Option<i32> {
+        signal(&self.child, "TERM");
+        self.exit().code()
+    }
+
+    /// A signal, such as `TERM`, without waiting for what comes of it.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn exit(&mut self) -> ExitStatus {
+        let mut status = None;
+        wait_for("the daemon's end", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        let address = SocketAddr::from(([127, 0, 0, 1], self.http));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let status = answer.split(' ').nth(1)?.parse().ok()?;
+        let (_, body) = answer.split_once("\r\n\r\n")?;
+        Some((status, body.to_owned()))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // Fails where it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}", self.log());
+        }
+    }
+}
+
+fn run(folder: &TempDir, environment: &Vec<(String, String)>, log: &Arc<Mutex<String>>) -> Child {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_intentd"))
+        .args(["serve", "--config"])
+        .arg(folder.path().join("intentd.toml"))
+        // The bundle is found from here.
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .envs(environment.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+    child
+}

@@ -1,0 +1,50 @@
+//! What the tests run against: the real daemon, a real mosquitto, a device and a recording proxy. Each has its own
+//! temporary folder and free ports on loopback, is bounded in time, and ends with its value.
+
+pub mod daemon;
+pub mod device;
+pub mod mosquitto;
+pub mod proxy;
+
+pub use daemon::Daemon;
+pub use device::{Device, Message};
+pub use mosquitto::Mosquitto;
+pub use proxy::Proxy;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+/// Nothing in these tests takes longer when all is well.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Waits until `condition` holds; panics with `what` after [`PATIENCE`].
+#[track_caller]
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, condition);
+}
+
+/// The same with its own limit.
+#[track_caller]
+pub fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + limit;
+    while !condition() {
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn listens(port: u16) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from(([127, 0, 0, 1], port)), Duration::from_millis(200)).is_ok()
+}
+
+/// Sends a signal, such as `TERM`.
+fn signal(child: &Child, name: &str) {
+    let sent = std::process::Command::new("kill").args(["-s", name, &child.id().to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill -s {name} {}", child.id());
+}

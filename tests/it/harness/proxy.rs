@@ -1,0 +1,118 @@
+//! A TCP proxy between daemon and broker that writes down every MQTT packet, and can cut the line.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// Which way a packet went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    ToBroker,
+    FromBroker,
+}
+
+/// A packet as far as these tests look at it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    pub way: Way,
+    /// Packet type of the fixed header: 3 PUBLISH, 4 PUBACK, 8 SUBSCRIBE, ...
+    pub kind: u8,
+    /// Of PUBLISH (QoS 1) and PUBACK, else 0.
+    pub packet_id: u16,
+    /// Of PUBLISH.
+    pub topic: String,
+}
+
+/// Packet types of MQTT.
+pub const PUBLISH: u8 = 3;
+pub const PUBACK: u8 = 4;
+pub const SUBSCRIBE: u8 = 8;
+
+/// A running proxy.
+pub struct Proxy {
+    /// Where the daemon connects to.
+    pub port: u16,
+    packets: Arc<Mutex<Vec<Packet>>>,
+    lines: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Proxy {
+    /// Listens on a free port and connects each client to `broker`.
+    pub fn start(broker: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let packets = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let (written, open) = (Arc::clone(&packets), Arc::clone(&lines));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(upstream) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                open.lock().unwrap().push(client.try_clone().unwrap());
+                forward(&client, &upstream, Way::ToBroker, &written);
+                forward(&upstream, &client, Way::FromBroker, &written);
+            }
+        });
+        Self { port, packets, lines }
+    }
+
+    /// Everything so far, in order.
+    pub fn packets(&self) -> Vec<Packet> {
+        self.packets.lock().unwrap().clone()
+    }
+
+    /// Ends every open connection at once.
+    pub fn cut(&self) {
+        for line in self.lines.lock().unwrap().drain(..) {
+            let _ = line.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// A packet is written down before it goes on, so that what it causes stands behind it.
+fn forward(from: &TcpStream, to: &TcpStream, way: Way, packets: &Arc<Mutex<Vec<Packet>>>) {
+    let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+    let packets = Arc::clone(packets);
+    std::thread::spawn(move || {
+        let mut pending = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            pending.extend_from_slice(&buffer[..read]);
+            while let Some((packet, length)) = parse(&pending, way) {
+                packets.lock().unwrap().push(packet);
+                pending.drain(..length);
+            }
+            if to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        let _ = from.shutdown(Shutdown::Both);
+        let _ = to.shutdown(Shutdown::Both);
+    });
+}
+
+fn parse(bytes: &[u8], way: Way) -> Option<(Packet, usize)> {
+    let first = *bytes.first()?;
+    let (mut length, mut at) = (0, 1);
+    loop {
+        let byte = *bytes.get(at)?;
+        length |= usize::from(byte & 0x7f) << (7 * (at - 1));
+        at += 1;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    let body = bytes.get(at..at + length)?;
+    let number = |at: usize| body.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
+    let (kind, qos) = (first >> 4, first >> 1 & 3);
+    let mut packet = Packet { way, kind, packet_id: 0, topic: String::new() };
+    match kind {
+        PUBLISH => {
+            let topic = usize::from(number(0));
+            packet.topic = String::from_utf8_lossy(&body[2..2 + topic]).into_owned();
+            packet.packet_id = if qos > 0 { number(2 + topic) } else { 0 };
+        }
+        PUBACK => packet.packet_id = number(0),
+        _ => {}
+    }
+    Some((packet, at + length))
+}
