@@ -8,26 +8,35 @@ import math
 import time
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from batches import batches, pad
 from model import Encoder
 from vocabulary import Encoded
 
-TOKENS_PER_BATCH = 768
+TOKENS_PER_BATCH = 384
 
 
-def word_means(states: Tensor, encoded: list[Encoded]) -> Tensor:
-    """[words of all lines, channels]: the mean over the pieces of each word, [CLS] and [SEP] counting as words."""
-    rows, words, offset = [], [], 0
-    for line, e in enumerate(encoded):
-        rows += [line * states.shape[1] + piece for piece in range(len(e.ids))]
-        words += [offset + word for word in e.word_of_piece]
-        offset += e.word_of_piece[-1] + 1
-    flat = states.reshape(-1, states.shape[-1])[torch.tensor(rows)]
-    index = torch.tensor(words)
-    counts = torch.zeros(offset).index_add_(0, index, torch.ones(len(words)))
-    return torch.zeros(offset, states.shape[-1]).index_add(0, index, flat) / counts[:, None]
+class Words:
+    """Which pieces of a padded batch belong to which word, [CLS] and [SEP] counting as words."""
+
+    def __init__(self, encoded: list[Encoded]):
+        longest = max(len(e.ids) for e in encoded)
+        rows, words, count = [], [], 0
+        for line, e in enumerate(encoded):
+            rows += range(line * longest, line * longest + len(e.ids))
+            words += [count + word for word in e.word_of_piece]
+            count += e.word_of_piece[-1] + 1
+        self.rows, self.words = torch.tensor(rows), torch.tensor(words)
+        self.pieces = torch.zeros(count, 1).index_add_(0, self.words, torch.ones(len(words), 1))
+
+    def means(self, states: Tensor) -> Tensor:
+        """[words, channels]: the mean over the pieces of each word."""
+        flat = states.reshape(-1, states.shape[-1])[self.rows]
+        if len(self.pieces) == len(self.rows):
+            return flat
+        return torch.zeros(len(self.pieces), flat.shape[1]).index_add(0, self.words, flat) / self.pieces
 
 
 def distil(
@@ -39,8 +48,10 @@ def distil(
     rate: float,
     seed: int,
 ) -> None:
-    """Trains `student` in place on about `token_budget` tokens, with a linear warm-up and a cosine decay."""
-    optimiser = torch.optim.AdamW(student.parameters(), lr=rate, weight_decay=0.01, fused=True)
+    """Trains all but the word rows of `student` (they are the teacher's) in place on about `token_budget` tokens, with a linear warm-up and a cosine decay."""
+    student.embedding.words.requires_grad_(False)
+    trained = [p for p in student.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, fused=True)
     student.train()
     seen, step, started, running = 0, 0, time.monotonic(), 0.0
     epoch = 0
@@ -51,25 +62,23 @@ def distil(
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
             of_teacher = [teacher_lines[i] for i in batch.index]
-            of_student = [student_lines[i] for i in batch.index]
+            student_words, teacher_words = Words([student_lines[i] for i in batch.index]), Words(of_teacher)
             with torch.no_grad():
-                targets = teacher(*pad(of_teacher))[1:]
+                targets = [teacher_words.means(state) for state in teacher(*pad(of_teacher))[1:]]
             states = student(batch.ids, batch.present)[1:]
-            losses = [
-                (word_means(s, of_student) - word_means(t, of_teacher)).square().mean()
-                for s, t in zip(states, targets, strict=True)
-            ]
+            losses = [F.mse_loss(student_words.means(s), t) for s, t in zip(states, targets, strict=True)]
             loss = torch.stack(losses).mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             seen += int(batch.present.sum())
             step += 1
             running = 0.98 * running + 0.02 * loss.item() if step > 1 else loss.item()
-            if step % 100 == 0:
+            if step % 50 == 0:
                 speed = seen / (time.monotonic() - started)
                 print(f"distil: {seen:,} tokens, loss {running:.4f}, last layer {losses[-1].item():.4f}, {speed:.0f} tokens/s", flush=True)
             if seen >= token_budget:
                 break
         epoch += 1
+    student.embedding.words.requires_grad_(True)

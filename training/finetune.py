@@ -1,7 +1,7 @@
 """Joint fine-tuning of encoder and heads on intents and slots.
 
 Each epoch sees every line once, a third of the lines with slots with other slot values. The loss is the cross entropy of the intent plus
-SLOT_WEIGHT times that of the tags of first pieces; out-of-scope lines teach the intent head only. The last epochs run
+SLOT_WEIGHT times that of the tags of first pieces; out-of-scope lines teach the intent head only. The last epoch runs
 with the int8 arithmetic (quantisation-aware training, Jacob et al. 2018). The result is an exponential moving average
 of the weights.
 """
@@ -21,9 +21,9 @@ from labels import NO_TAG, Labels, tag_pieces
 from model import Understander, set_quantised
 from vocabulary import encode
 
-EPOCHS = 14
-QUANTISED_EPOCHS = 2
-TOKENS_PER_BATCH = 384
+EPOCHS = 8
+QUANTISED_EPOCHS = 1
+TOKENS_PER_BATCH = 320
 RATE = 6e-4
 SLOT_WEIGHT = 2.5
 SWAPPED_SHARE = 0.3
@@ -32,7 +32,7 @@ AVERAGE_DECAY = 0.995
 
 
 def finetune(model: Understander, tokenizer: Tokenizer, labels: Labels, task: TaskData, seed: int) -> None:
-    """Trains `model` in place; prints the quality on valid after every fourth epoch and the last."""
+    """Trains `model` in place; prints the quality on valid after every second epoch and the last."""
     rng = random.Random(seed)
     values = slot_values(task.train)
     valid = encode(tokenizer, [e.text for e in task.valid])
@@ -48,7 +48,7 @@ def finetune(model: Understander, tokenizer: Tokenizer, labels: Labels, task: Ta
         quantised = epoch >= EPOCHS - QUANTISED_EPOCHS
         loss = _epoch(model, average, optimiser, tokenizer, labels, lines, epoch, quantised, seed)
         print(f"finetune: epoch {epoch + 1}, loss {loss:.4f}, {time.monotonic() - started:.0f} s", flush=True)
-        if epoch % 4 == 3 or epoch == EPOCHS - 1:
+        if epoch % 2 == 1 or epoch == EPOCHS - 1:
             for name, int8 in (("f32", False), ("int8", True)):
                 quality = measure(labels, task.valid, run(average.module, valid, int8))
                 print(f"finetune: valid {name} {quality.as_json()}", flush=True)

@@ -47,16 +47,19 @@ class Pointwise(nn.Module):
 
     def forward(self, prepared: tuple[Tensor, Tensor | None]) -> Tensor:
         x, row_scale = prepared
-        weight, channel_scale = quantise_weight(self.weight) if self.quantised else (self.weight, None)
-        rows = x.reshape(-1, x.shape[-1])
+        weight, channel_scale, bias = self.weight, None, self.bias
+        if row_scale is not None:
+            # The bias is added after the scales.
+            weight, channel_scale = quantise_weight(self.weight)
+            bias = torch.zeros_like(self.bias)
         if self.groups == 1:
-            y = rows @ weight[0].T
+            y = F.linear(x, weight[0], bias)
         else:
-            per_group = rows.view(rows.shape[0], self.groups, -1).transpose(0, 1)
-            y = torch.bmm(per_group, weight.transpose(1, 2)).transpose(0, 1).reshape(rows.shape[0], -1)
-        y = y.view(*x.shape[:-1], -1)
+            per_group = x.reshape(-1, self.groups, weight.shape[2]).transpose(0, 1)
+            y = torch.baddbmm(bias.view(self.groups, 1, -1), per_group, weight.transpose(1, 2))
+            y = y.transpose(0, 1).reshape(*x.shape[:-1], -1)
         if row_scale is None:
-            return y + self.bias
+            return y
         return y * row_scale * channel_scale.reshape(-1) + self.bias
 
 

@@ -2,10 +2,11 @@
 //! the daemon drains, whatever the broker does. A watch ends after NOT_SERVING, so that it doesn't hold up the stop.
 
 use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use tokio::sync::watch;
+use tokio_stream::Stream;
 use tokio_stream::wrappers::WatchStream;
-use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_server::Health;
@@ -39,18 +40,31 @@ impl Health for Serving {
         Ok(Response::new(state(*self.draining.borrow())))
     }
 
-    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+    type WatchStream = States;
 
-    async fn watch(
-        &self,
-        request: Request<HealthCheckRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<States>, Status> {
         let known = is_known(&request.get_ref().service);
-        let mut over = false;
-        let states = WatchStream::new(self.draining.clone())
-            .take_while(move |draining| !std::mem::replace(&mut over, *draining))
-            .map(move |draining| Ok(if known { state(draining) } else { UNKNOWN }));
-        Ok(Response::new(Box::pin(states)))
+        Ok(Response::new(States { draining: WatchStream::new(self.draining.clone()), known, over: false }))
+    }
+}
+
+/// The state now and its changes, of which there is one at most.
+pub(super) struct States {
+    draining: WatchStream<bool>,
+    known: bool,
+    over: bool,
+}
+
+impl Stream for States {
+    type Item = Result<HealthCheckResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.over {
+            return Poll::Ready(None);
+        }
+        let draining = ready!(Pin::new(&mut self.draining).poll_next(cx));
+        self.over = draining != Some(false);
+        Poll::Ready(draining.map(|draining| Ok(if self.known { state(draining) } else { UNKNOWN })))
     }
 }
 

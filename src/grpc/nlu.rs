@@ -193,3 +193,47 @@ impl Filter {
             && parsed.understanding.intent.as_ref().is_some_and(|intent| lists(&self.intents, &intent.name))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use intentd_core::{Effort, Intent, ModelRef, Outcome, Understanding, Utterance};
+    use tokio_stream::StreamExt as _;
+
+    use super::*;
+    use crate::inference::Timing;
+
+    fn parsed(id: &str) -> Arc<Parsed> {
+        let intent = Some(Intent { name: "TurnOn".to_owned(), confidence: 0.9 });
+        Arc::new(Parsed {
+            utterance: Utterance { id: id.to_owned(), ..Utterance::default() },
+            understanding: Understanding {
+                outcome: Outcome::Recognized,
+                intent,
+                alternatives: Vec::new(),
+                slots: Vec::new(),
+                effort: Effort::default(),
+            },
+            model: ModelRef { name: "home-en".to_owned(), version: "1".to_owned() },
+            timing: Timing::default(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_fell_behind_is_told_how_far() {
+        let (metrics, _registry) = Metrics::new();
+        let (_drain, draining) = watch::channel(false);
+        let (answers, parsed_from_now_on) = broadcast::channel(2);
+        for id in ["1", "2", "3", "4", "5"] {
+            assert!(answers.send(parsed(id)).is_ok());
+        }
+        let filter = Filter::new(WatchRequest::default());
+        let call = Call::streaming(&metrics, "Watch", None);
+        let mut sent = stream(call, STALLED_AFTER, |outgoing| {
+            send_watched(parsed_from_now_on, filter, draining, outgoing)
+        });
+        let status = sent.next().await.expect("a status").unwrap_err();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().contains("behind by 3"), "{status}");
+        assert!(sent.next().await.is_none());
+    }
+}

@@ -87,11 +87,13 @@ pub async fn serve(
         .layer(InterceptorLayer::new(note_deadline))
         .add_service(nlu)
         .add_service(serving)
-        .add_optional_service(reflect.then(|| reflection().build_v1()).transpose().ok().flatten())
-        .add_optional_service(reflect.then(|| reflection().build_v1alpha()).transpose().ok().flatten())
+        .add_optional_service(reflect.then(|| reflection().build_v1().expect(VALID)))
+        .add_optional_service(reflect.then(|| reflection().build_v1alpha().expect(VALID)))
         .serve_with_incoming_shutdown(connections, notice(draining))
         .await
 }
+
+const VALID: &str = "the descriptors were made by the build";
 
 fn reflection<'a>() -> Reflection<'a> {
     Reflection::configure()

@@ -2,6 +2,8 @@
 
 /// The commands of the binary: output and exit codes.
 mod cli;
+/// Utterances over gRPC: answers, limits, deadlines, overload, drain.
+mod grpc;
 /// The daemon, mosquitto, a device and a recording proxy to test with.
 mod harness;
 /// Start, stop, and what stops the start.

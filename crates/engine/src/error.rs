@@ -131,7 +131,7 @@ pub enum OpenError {
 #[error("no worker for {graph}: {message}; restart intentd, and report this if it comes again")]
 pub struct WorkerError {
     /// Which graph would not start.
-    pub graph: String,
+    pub graph: &'static str,
     /// What the runtime says.
     pub message: String,
 }

@@ -47,7 +47,7 @@ fn null_is_absent_and_site_in_the_payload_is_ignored() {
         r#"{"text": "a", "id": null, "area": null, "attributes": null, "timestamp": null, "site": "other"}"#,
     );
     let decoded = decoded.unwrap();
-    assert_eq!(decoded.utterance.id, "payload");
+    assert_eq!(decoded.utterance.id, "");
     assert_eq!(decoded.utterance.context.site, "home");
     assert_eq!(decoded.said_at, None);
 }

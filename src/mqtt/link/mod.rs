@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use intentd_core::delivery::{Action, Backoff, Delivery, Key, Publication};
+use intentd_core::delivery::{Backoff, Delivery, Key, Publication};
 use intentd_core::{ModelRef, ParseError};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -79,7 +79,7 @@ enum Phase {
     /// TCP, CONNECT, CONNACK.
     Connecting { why: String },
     /// Connected; SUBSCRIBE is under way.
-    Subscribing,
+    Subscribing { since: Instant },
     /// The broker refused a subscription; it is asked again then.
     Refused { until: Instant, why: String },
     /// Utterances arrive.
@@ -197,14 +197,14 @@ impl Link {
         self.metrics.mqtt_connections.inc();
         self.limits = Some(limits);
         // Before any publish, so that what the broker holds back for us comes at once.
-        self.subscribe();
+        self.subscribe(now);
         let actions = self.delivery.on_connected(now, session_present, limits.window);
         self.perform(now, actions);
     }
 
     /// On every connection: the broker may have lost the subscription with its session, and to repeat it is harmless.
-    fn subscribe(&mut self) {
-        self.phase = Phase::Subscribing;
+    fn subscribe(&mut self, now: Instant) {
+        self.phase = Phase::Subscribing { since: now };
         if let Some(connection) = &mut self.connection {
             connection.request(connection::Request::Subscribe(self.subscriptions.clone()));
         }
@@ -256,7 +256,7 @@ impl Link {
                 self.phase = Phase::Connecting { why: why.clone() };
                 self.connection = Some(Connection::open(&self.settings));
             }
-            Phase::Refused { until, .. } if *until <= now => self.subscribe(),
+            Phase::Refused { until, .. } if *until <= now => self.subscribe(now),
             Phase::Subscribed { since } => {
                 let proven = if self.taken_over { PROVEN_AFTER_TAKEOVER } else { PROVEN_AFTER };
                 if now.duration_since(*since) >= proven {
@@ -269,12 +269,15 @@ impl Link {
         self.check_silence(now);
     }
 
-    /// A broker that answers pings but no publish would hold the window for ever.
+    /// A broker that answers pings but nothing else would hold the window, or the subscription, for ever.
     fn check_silence(&mut self, now: Instant) {
+        let asked = match self.phase {
+            Phase::Subscribing { since } => Some(since),
+            _ => self.connection.as_ref().and_then(Connection::oldest_publish),
+        };
         let limit = SILENT_KEEP_ALIVES * self.settings.keep_alive;
-        let oldest = self.connection.as_ref().and_then(Connection::oldest_publish);
-        if oldest.is_some_and(|sent| now.saturating_duration_since(sent) > limit) {
-            let reason = "the broker doesn't acknowledge what is published".to_owned();
+        if asked.is_some_and(|asked| now.saturating_duration_since(asked) > limit) {
+            let reason = "the broker acknowledges neither subscriptions nor publications".to_owned();
             self.on_closed(now, Closed { reason, taken_over: false });
         }
     }
@@ -301,7 +304,7 @@ impl Link {
     fn next_due(&self) -> Instant {
         let retry = match &self.phase {
             Phase::Waiting { until, .. } | Phase::Refused { until, .. } => Some(*until),
-            Phase::Connecting { .. } | Phase::Subscribing | Phase::Subscribed { .. } => None,
+            Phase::Connecting { .. } | Phase::Subscribing { .. } | Phase::Subscribed { .. } => None,
         };
         let far = Instant::now() + TICK;
         [retry, self.delivery.next_tick()].into_iter().flatten().fold(far, Instant::min)
@@ -317,7 +320,7 @@ impl Link {
                 MqttState::Unready("the broker refuses what is published".to_owned())
             }
             Phase::Subscribed { .. } => MqttState::Subscribed,
-            Phase::Subscribing => MqttState::Unready("subscribing".to_owned()),
+            Phase::Subscribing { .. } => MqttState::Unready("subscribing".to_owned()),
             Phase::Connecting { why } | Phase::Waiting { why, .. } | Phase::Refused { why, .. } => {
                 MqttState::Unready(why.clone())
             }

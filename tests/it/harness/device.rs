@@ -1,4 +1,5 @@
-//! A device: an MQTT client with a thread of its own. MQTT 5 for mosquitto, 3.1.1 for the embedded broker.
+//! A device: an MQTT client with a thread and a session of its own, so that it misses nothing while its broker
+//! restarts. MQTT 5 for mosquitto, 3.1.1 for the embedded broker.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -57,8 +58,8 @@ impl Device {
     pub fn v5(port: u16) -> Self {
         let id = format!("device-{}", uuid::Uuid::new_v4());
         let mut options = v5::MqttOptions::new(id, "127.0.0.1", port);
-        options.set_keep_alive(Duration::from_secs(30)).set_clean_start(true);
-        options.set_max_packet_size(Some(MAX_PACKET));
+        options.set_keep_alive(Duration::from_secs(30)).set_clean_start(false);
+        options.set_session_expiry_interval(Some(3600)).set_max_packet_size(Some(MAX_PACKET));
         let (client, mut connection) = v5::Client::new(options, 2048);
         let (counts, sender, messages) = parts();
         let shared = Arc::clone(&counts);
@@ -81,7 +82,7 @@ impl Device {
     pub fn v311(port: u16) -> Self {
         let id = format!("device-{}", uuid::Uuid::new_v4());
         let mut options = rumqttc::MqttOptions::new(id, "127.0.0.1", port);
-        options.set_keep_alive(Duration::from_secs(30)).set_clean_session(true);
+        options.set_keep_alive(Duration::from_secs(30)).set_clean_session(false);
         options.set_max_packet_size(MAX_PACKET as usize, MAX_PACKET as usize);
         let (client, mut connection) = rumqttc::Client::new(options, 2048);
         let (counts, sender, messages) = parts();

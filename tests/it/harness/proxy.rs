@@ -2,7 +2,9 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub enum Way {
 /// A packet as far as these tests look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packet {
+    /// Which connection, counted from 0.
+    pub line: usize,
     pub way: Way,
     /// Packet type of the fixed header: 3 PUBLISH, 4 PUBACK, 8 SUBSCRIBE, ...
     pub kind: u8,
@@ -32,8 +36,14 @@ pub const SUBSCRIBE: u8 = 8;
 pub struct Proxy {
     /// Where the daemon connects to.
     pub port: u16,
-    packets: Arc<Mutex<Vec<Packet>>>,
-    lines: Arc<Mutex<Vec<TcpStream>>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    packets: Mutex<Vec<Packet>>,
+    open: Mutex<Vec<TcpStream>>,
+    holding: AtomicBool,
 }
 
 impl Proxy {
@@ -41,44 +51,51 @@ impl Proxy {
     pub fn start(broker: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let packets = Arc::new(Mutex::new(Vec::new()));
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let (written, open) = (Arc::clone(&packets), Arc::clone(&lines));
+        let shared = Arc::new(Shared::default());
+        let proxy = Self { port, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
-            for client in listener.incoming().map_while(Result::ok) {
+            for (line, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
-                open.lock().unwrap().push(client.try_clone().unwrap());
-                forward(&client, &upstream, Way::ToBroker, &written);
-                forward(&upstream, &client, Way::FromBroker, &written);
+                shared.open.lock().unwrap().push(client.try_clone().unwrap());
+                forward(&client, &upstream, (line, Way::ToBroker), &shared);
+                forward(&upstream, &client, (line, Way::FromBroker), &shared);
             }
         });
-        Self { port, packets, lines }
+        proxy
     }
 
     /// Everything so far, in order.
     pub fn packets(&self) -> Vec<Packet> {
-        self.packets.lock().unwrap().clone()
+        self.shared.packets.lock().unwrap().clone()
+    }
+
+    /// Lets nothing through to the broker, or all again.
+    pub fn hold(&self, holding: bool) {
+        self.shared.holding.store(holding, Ordering::SeqCst);
     }
 
     /// Ends every open connection at once.
     pub fn cut(&self) {
-        for line in self.lines.lock().unwrap().drain(..) {
+        for line in self.shared.open.lock().unwrap().drain(..) {
             let _ = line.shutdown(Shutdown::Both);
         }
     }
 }
 
 /// A packet is written down before it goes on, so that what it causes stands behind it.
-fn forward(from: &TcpStream, to: &TcpStream, way: Way, packets: &Arc<Mutex<Vec<Packet>>>) {
+fn forward(from: &TcpStream, to: &TcpStream, (line, way): (usize, Way), shared: &Arc<Shared>) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-    let packets = Arc::clone(packets);
+    let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         let mut pending = Vec::new();
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             pending.extend_from_slice(&buffer[..read]);
-            while let Some((packet, length)) = parse(&pending, way) {
-                packets.lock().unwrap().push(packet);
+            while way == Way::ToBroker && shared.holding.load(Ordering::SeqCst) {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            while let Some((packet, length)) = parse(&pending, line, way) {
+                shared.packets.lock().unwrap().push(packet);
                 pending.drain(..length);
             }
             if to.write_all(&buffer[..read]).is_err() {
@@ -90,7 +107,7 @@ fn forward(from: &TcpStream, to: &TcpStream, way: Way, packets: &Arc<Mutex<Vec<P
     });
 }
 
-fn parse(bytes: &[u8], way: Way) -> Option<(Packet, usize)> {
+fn parse(bytes: &[u8], line: usize, way: Way) -> Option<(Packet, usize)> {
     let first = *bytes.first()?;
     let (mut length, mut at) = (0, 1);
     loop {
@@ -104,7 +121,7 @@ fn parse(bytes: &[u8], way: Way) -> Option<(Packet, usize)> {
     let body = bytes.get(at..at + length)?;
     let number = |at: usize| body.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     let (kind, qos) = (first >> 4, first >> 1 & 3);
-    let mut packet = Packet { way, kind, packet_id: 0, topic: String::new() };
+    let mut packet = Packet { line, way, kind, packet_id: 0, topic: String::new() };
     match kind {
         PUBLISH => {
             let topic = usize::from(number(0));

@@ -102,9 +102,13 @@ impl Connection {
         Some((slot.packet, slot.owner))
     }
 
-    /// True once, when only a new connection can go on.
-    pub(super) fn wants_reconnect(&mut self) -> bool {
+    /// Nothing but what was left out waits for its acknowledgement, and no reconnect was asked for.
+    pub(super) fn is_stuck(&self) -> bool {
         let stuck = self.slots.front().is_some_and(|slot| slot.owner == Owner::LeftOut);
-        stuck && !std::mem::replace(&mut self.reconnect_asked, true)
+        stuck && !self.reconnect_asked
+    }
+
+    pub(super) fn ask_reconnect(&mut self) {
+        self.reconnect_asked = true;
     }
 }

@@ -108,10 +108,20 @@ impl<M: Clone> Delivery<M> {
                 }
             }
         }
-        if connection.wants_reconnect() {
+        self.forget_oldest();
+        self.reconnect(actions);
+    }
+
+    /// Fetches what was left to the broker, as soon as there is room for a good part of it.
+    fn reconnect(&mut self, actions: &mut Vec<Action<M>>) {
+        let has_room = 2 * self.in_flight() <= self.places();
+        if let Some(connection) = &mut self.connection
+            && has_room
+            && connection.is_stuck()
+        {
+            connection.ask_reconnect();
             actions.push(Action::Reconnect);
         }
-        self.forget_oldest();
     }
 
     fn publish(&mut self, now: Instant, actions: &mut Vec<Action<M>>) {
@@ -171,7 +181,7 @@ impl<M: Clone> Delivery<M> {
         self.entries.retain(|_, entry| !entry.is_answered() || !entry.packets.is_empty());
     }
 
-    /// Answered entries stay only to recognise a redelivery, so their number is bounded.
+    /// Acknowledged entries stay only to recognise a redelivery, so their number is bounded.
     fn forget_oldest(&mut self) {
         let kept = self.entries.values().filter(|entry| !entry.is_held()).count();
         let mut excess = kept.saturating_sub(self.places());

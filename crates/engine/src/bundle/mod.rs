@@ -5,7 +5,7 @@ mod manifest;
 mod verify;
 
 pub use content::Labels;
-pub(crate) use content::{Calibration, IntentCalibration, SelfTestLine, SelfTestSlot};
+pub(crate) use content::{Calibration, IntentCalibration, SelfTestLine, Tag};
 pub(crate) use manifest::task_name;
 pub use manifest::{FileEntry, Manifest};
 pub(crate) use verify::{Verified, verify};

@@ -147,7 +147,7 @@ impl<P: Copy> Broker<P> {
 
     /// The connection is gone after the broker has read some more of it.
     pub(super) fn cut(&mut self, read: usize) {
-        for _ in 0..read {
+        for _ in 0..read.min(self.up.len()) {
             self.read();
         }
         self.down.clear();

@@ -111,7 +111,7 @@ impl Run {
             Step::BrokerSends | Step::BrokerRepeats { .. } => {}
         }
         let held = self.delivery.entries.len();
-        let most = self.delivery.places() + usize::from(self.setting.receive_maximum);
+        let most = 2 * self.delivery.places();
         assert!(held <= most, "{held} entries; the bound is {most}");
     }
 

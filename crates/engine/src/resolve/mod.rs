@@ -1,0 +1,82 @@
+//! From the words of a slot to a value, where the whole text of the slot means one. A part that means something is not
+//! enough: "the two towers" is no number.
+//!
+//! - A slot whose name speaks of time ("time", "alarm_time", "timeofday") is a clock time or nothing: "seven" alone may
+//!   be an hour or a duration, so something must mark it as a clock time ("seven o'clock", "7 am", "7:30").
+//! - Any other slot is a number if it reads as one, else a clock time if digits or am and pm mark it; "noon" and
+//!   "midnight" stay words there, since songs and places have such names.
+
+mod clock;
+mod number;
+
+use intentd_core::SlotValue;
+
+/// The value of a slot; none when its words stay words.
+pub(crate) fn resolve(slot: &str, text: &str) -> Option<SlotValue> {
+    let words = words(text);
+    let clock = || clock::parse(&words);
+    if slot.to_lowercase().contains("time") {
+        return clock().map(|time| SlotValue::Text(time.iso()));
+    }
+    if let Some(number) = number::parse(&words) {
+        return Some(SlotValue::Number(number));
+    }
+    clock().filter(|time| time.marked).map(|time| SlotValue::Text(time.iso()))
+}
+
+/// Lower-case words; hyphens part them, and a percent sign or am and pm part from digits.
+fn words(text: &str) -> Vec<String> {
+    let text = text.to_lowercase().replace('\u{2019}', "'").replace('\u{2212}', "-");
+    let mut words = Vec::new();
+    for chunk in text.split_whitespace() {
+        let (negative, chunk) = match chunk.strip_prefix('-') {
+            Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => (true, rest),
+            _ => (false, chunk),
+        };
+        if negative {
+            words.push("minus".to_owned());
+        }
+        for part in chunk.split('-').filter(|part| !part.is_empty()) {
+            let digits = part.trim_end_matches(|c: char| !c.is_ascii_digit()).len();
+            let (number, unit) = part.split_at(digits);
+            words.extend([number, unit].into_iter().filter(|word| !word.is_empty()).map(str::to_owned));
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(slot: &str, text: &str, expected: Option<SlotValue>) {
+        assert_eq!(resolve(slot, text), expected, "{slot}: {text:?}");
+    }
+
+    fn time(text: &str) -> Option<SlotValue> {
+        Some(SlotValue::Text(text.to_owned()))
+    }
+
+    #[test]
+    fn a_time_slot_is_a_clock_time_or_nothing() {
+        check("time", "7 am", time("07:00:00"));
+        check("timeofday", "noon", time("12:00:00"));
+        check("time", "seven", None);
+        check("time", "7", None);
+        check("time", "tomorrow", None);
+        check("alarm_time", "half past six", time("06:30:00"));
+    }
+
+    #[test]
+    fn other_slots_are_numbers_first() {
+        check("change_amount", "fifty percent", Some(SlotValue::Number(50.0)));
+        check("change_amount", "-3", Some(SlotValue::Number(-3.0)));
+        check("date", "5 pm", time("17:00:00"));
+        check("date", "19:30", time("19:30:00"));
+        check("song_name", "midnight", None);
+        check("song_name", "the two towers", None);
+        check("room", "kitchen", None);
+        check("room", "", None);
+    }
+}

@@ -1,0 +1,41 @@
+//! The engine against the committed bundle.
+
+/// Every way in which a bundle can be broken is refused with the right error.
+mod damage;
+/// The same answer in any batch, order and thread, and on every kernel.
+mod determinism;
+/// Odd texts and options of one utterance.
+mod input;
+/// The answers of the Python export, and the stock tract plan as oracle.
+mod parity;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use intentd_core::{ParseError, Understanding, Utterance};
+use intentd_engine::Engine;
+use serde_json::Value;
+
+fn bundle() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/home-en")
+}
+
+/// Opened once for all tests: opening runs the self-test.
+fn engine() -> &'static Engine {
+    static ENGINE: OnceLock<Engine> = OnceLock::new();
+    ENGINE.get_or_init(|| Engine::open(&bundle()).unwrap())
+}
+
+fn said(text: &str) -> Utterance {
+    Utterance { text: text.to_owned(), ..Utterance::default() }
+}
+
+fn parse(utterance: &Utterance) -> Result<Understanding, ParseError> {
+    engine().worker().unwrap().parse(&[utterance]).remove(0)
+}
+
+/// The vectors that the Python export wrote.
+fn vectors() -> Vec<Value> {
+    let text = std::fs::read_to_string(bundle().join("selftest.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}

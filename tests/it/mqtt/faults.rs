@@ -1,0 +1,177 @@
+//! Crashes, restarts and cut lines: no utterance is lost, and none is acknowledged before its intent is safe.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use super::super::harness::proxy::{PUBACK, PUBLISH, Packet, SUBSCRIBE, Way};
+use super::super::harness::{Daemon, Device, Mosquitto, PATIENCE, Proxy, free_port, wait_for, wait_within};
+use super::{INTENT, broker, collect, say};
+
+fn listener(port: u16) -> Device {
+    let device = Device::v5(port);
+    device.subscribe(INTENT);
+    device
+}
+
+#[test]
+fn an_utterance_is_acknowledged_after_its_intent_in_the_order_of_receipt() {
+    for protocol in ["5", "3.1.1"] {
+        let mosquitto = Mosquitto::start();
+        let proxy = Proxy::start(mosquitto.port);
+        let _daemon = Daemon::start(&broker(proxy.port, &format!("protocol = \"{protocol}\"\n")));
+        let mut device = listener(mosquitto.port);
+        say(&mut device, 0..100);
+        collect(&mut device, 100, PATIENCE);
+        let acknowledged = |packet: &Packet| packet.way == Way::ToBroker && packet.kind == PUBACK;
+        wait_for("100 acknowledgements", || {
+            proxy.packets().iter().filter(|p| acknowledged(p)).count() == 100
+        });
+        check_order(&proxy.packets(), protocol);
+    }
+}
+
+/// On every connection: subscribed before it published; never more acknowledged than answered; in order of receipt.
+fn check_order(packets: &[Packet], what: &str) {
+    for line in 0..=packets.iter().map(|packet| packet.line).max().unwrap_or(0) {
+        let (mut received, mut acknowledged, mut intents, mut answered) =
+            (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut subscribed = false;
+        for packet in packets.iter().filter(|packet| packet.line == line) {
+            match (packet.way, packet.kind) {
+                (Way::ToBroker, SUBSCRIBE) => subscribed = true,
+                (Way::ToBroker, PUBLISH) => {
+                    assert!(subscribed, "{what}: published before it subscribed");
+                    intents.extend((packet.topic == INTENT).then_some(packet.packet_id));
+                }
+                (Way::FromBroker, PUBACK) => {
+                    answered += usize::from(intents.contains(&packet.packet_id));
+                    intents.retain(|id| *id != packet.packet_id);
+                }
+                (Way::FromBroker, PUBLISH) => received.push(packet.packet_id),
+                (Way::ToBroker, PUBACK) => {
+                    acknowledged.push(packet.packet_id);
+                    assert!(acknowledged.len() <= answered, "{what}: acknowledged before its intent was");
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(acknowledged, received[..acknowledged.len()], "{what}: the order of receipt");
+    }
+}
+
+#[test]
+fn a_killed_daemon_loses_nothing() {
+    let mosquitto = Mosquitto::start();
+    let mut daemon = Daemon::start(&broker(mosquitto.port, ""));
+    let mut device = listener(mosquitto.port);
+    say(&mut device, 0..200);
+    daemon.kill();
+    daemon.restart();
+    collect(&mut device, 200, PATIENCE);
+}
+
+#[test]
+fn a_broker_that_restarts_with_its_sessions_loses_nothing() {
+    let mut mosquitto = Mosquitto::start();
+    let daemon = Daemon::start(&broker(mosquitto.port, ""));
+    let mut device = listener(mosquitto.port);
+    say(&mut device, 0..300);
+    mosquitto.stop();
+    wait_for("the daemon isn't ready", || daemon.ready().is_err());
+    mosquitto.resume();
+    collect(&mut device, 300, PATIENCE);
+    daemon.wait_ready();
+}
+
+#[test]
+fn a_broker_that_forgot_everything_gets_the_intents_anyway() {
+    for protocol in ["5", "3.1.1"] {
+        let mut mosquitto = Mosquitto::start();
+        let proxy = Proxy::start(mosquitto.port);
+        let daemon = Daemon::start(&broker(proxy.port, &format!("protocol = \"{protocol}\"\n")));
+        // The broker hands 60 utterances over and hears nothing of their intents.
+        proxy.hold(true);
+        say(&mut Device::v5(mosquitto.port), 0..60);
+        let received = "intentd_mqtt_events_total{event=\"received\"}";
+        wait_for("60 received", || daemon.metric(received) == 60.0);
+        wait_for("60 understood", || daemon.metric("intentd_queue_depth") == 0.0);
+        mosquitto.stop();
+        mosquitto.forget();
+        mosquitto.resume();
+        let mut device = listener(mosquitto.port);
+        proxy.cut();
+        proxy.hold(false);
+        collect(&mut device, 60, PATIENCE);
+        wait_for("nothing is in flight", || daemon.metric("intentd_mqtt_in_flight") == 0.0);
+    }
+}
+
+#[test]
+fn a_cut_line_loses_nothing_and_mixes_nothing_up() {
+    let mosquitto = Mosquitto::start();
+    let proxy = Proxy::start(mosquitto.port);
+    let daemon = Daemon::start(&broker(proxy.port, ""));
+    let mut device = listener(mosquitto.port);
+    for round in 0..5 {
+        say(&mut device, round * 50..round * 50 + 50);
+        std::thread::sleep(Duration::from_millis(20 * round as u64));
+        proxy.cut();
+    }
+    collect(&mut device, 250, PATIENCE);
+    wait_for("nothing is in flight", || daemon.metric("intentd_mqtt_in_flight") == 0.0);
+    check_acknowledgements(&proxy.packets());
+}
+
+/// Nothing is acknowledged on a connection that didn't bring it.
+fn check_acknowledgements(packets: &[Packet]) {
+    for (i, packet) in packets.iter().enumerate() {
+        if packet.way == Way::ToBroker && packet.kind == PUBACK {
+            let brought = packets[..i].iter().any(|earlier| {
+                earlier.line == packet.line
+                    && earlier.way == Way::FromBroker
+                    && earlier.kind == PUBLISH
+                    && earlier.packet_id == packet.packet_id
+            });
+            assert!(brought, "{packet:?} acknowledges what came on another connection");
+        }
+    }
+}
+
+#[test]
+fn a_broker_that_is_down_ends_nothing_and_is_found_when_it_comes() {
+    let port = free_port();
+    let mut daemon = Daemon::spawn(&broker(port, ""), &[]);
+    wait_for("it is up and says why it isn't ready", || {
+        daemon.ready().is_err_and(|why| why.contains("mqtt") && why.contains("refused"))
+    });
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+/// A broker of a few bytes that refuses the first subscription (3.1.1) and grants the second.
+#[test]
+fn a_refused_subscription_is_told_and_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (answer, answers) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut packet = [0; 2048];
+        let _ = stream.read(&mut packet).unwrap();
+        stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+        while let Ok(read @ 1..) = stream.read(&mut packet) {
+            if packet[0] == 0x82 {
+                let code: u8 = answers.recv().unwrap();
+                stream.write_all(&[0x90, 3, packet[2], packet[3], code]).unwrap();
+            }
+            assert!(read < packet.len());
+        }
+    });
+    let daemon = Daemon::spawn(&broker(port, "protocol = \"3.1.1\"\n"), &[]);
+    answer.send(0x80).unwrap();
+    wait_for("the reason is told", || {
+        daemon.ready().is_err_and(|why| why.contains("refused the subscription intentd/+/+/utterance"))
+    });
+    answer.send(0x01).unwrap();
+    wait_within(Duration::from_secs(5), "it is ready", || daemon.ready().is_ok());
+}
