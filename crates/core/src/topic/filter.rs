@@ -64,6 +64,10 @@ pub fn filters_overlap(a: &str, b: &str) -> bool {
     if (a.starts_with('$') && begins_wild(b)) || (b.starts_with('$') && begins_wild(a)) {
         return false;
     }
+    // Their only common topic would be the empty one, which is none.
+    if matches!((a, b), ("+", "/#") | ("/#", "+")) {
+        return false;
+    }
     let (mut a, mut b) = (a.split('/'), b.split('/'));
     loop {
         match (a.next(), b.next()) {
