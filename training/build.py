@@ -87,7 +87,9 @@ def distil_student(root: Path, work: Path, student: Encoder, pieces: list[str]) 
     student.load_state_dict(torch.load(path))
 
 
-def finetune_student(task: data.TaskData, labels: Labels, work: Path, student: Encoder, tokenizer: Tokenizer) -> Understander:
+def finetune_student(
+    task: data.TaskData, labels: Labels, work: Path, student: Encoder, tokenizer: Tokenizer
+) -> Understander:
     """Stage 4: both heads and the encoder on the task."""
     model = Understander(student, len(labels.intents), len(labels.tags))
     path = work / "finetuned.pt"
@@ -109,7 +111,9 @@ def keep_memory() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Builds the bundle home-en from the data sets.")
     parser.add_argument("--data", type=Path, default=REPOSITORY / "../shared/data", help="folder of the data sets")
-    parser.add_argument("--work", type=Path, default=REPOSITORY / "build/training", help="folder for intermediate results")
+    parser.add_argument(
+        "--work", type=Path, default=REPOSITORY / "build/training", help="folder for intermediate results"
+    )
     parser.add_argument("--bundle", type=Path, default=REPOSITORY / "models/home-en", help="folder to write")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     arguments = parser.parse_args()

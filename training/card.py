@@ -23,8 +23,9 @@ legal sequences.
 | SLURP lm, CLINC wiki, NLU++ and review corpora, plain sentences | wordpiece counts; distillation | CC BY 3.0 and 4.0 |
 | Schema-Guided Dialogue (Rastogi et al. 2020), user turns | wordpiece counts; distillation | CC BY-SA 4.0 |
 
-{train:,} labelled lines in fine-tuning. No line of a validation or test split (compared in lower case, letters and digits
-only) was trained on. The weights are published under Apache-2.0; the attributions above belong to them.
+{train:,} labelled lines in fine-tuning. No line of the validation splits (compared in lower case, letters and digits
+only) was trained on, and the sets hold none of their test splits. The weights are published under Apache-2.0; the
+attributions above belong to them.
 
 ## Recipe
 Each grouped layer starts as the ridge regression of the teacher's dense layer; then distillation of the hidden states
@@ -39,9 +40,10 @@ same name, start and end, micro average.
 | f32 | {f32} |
 | int8 | {int8} |
 
-Confidence is the softmax over all intents at temperature {temperature}, fitted on that split and on {oos_n} out-of-scope lines of
-CLINC150's `oos_val`. `recognized` = {recognized} is the smallest confidence above which at least 97 % of the answers are
-right; `not_recognized` = {not_recognized} is the confidence that 3 % of the in-scope lines do not reach.
+Confidence is the softmax over all intents at temperature {temperature}, fitted on that split and on {oos_n}
+out-of-scope lines of CLINC150's `oos_val`. `recognized` = {recognized} is the smallest confidence above which at least
+97 % of the answers are right; `not_recognized` = {not_recognized} is the confidence that 3 % of the in-scope lines do
+not reach.
 
 | int8 | RECOGNIZED | UNCERTAIN | NOT_RECOGNIZED |
 | --- | --- | --- | --- |

@@ -71,6 +71,8 @@ class TaskData:
     train: list[Example]
     valid: list[Example]
     valid_out_of_scope: list[Example]
+    held_out: set[str]
+    """The normalised lines that nothing trained on may equal, augmented lines included."""
     intents: list[str]
     slot_names: list[str]
 
@@ -95,7 +97,7 @@ def load_task(root: Path, seed: int) -> TaskData:
     valid_out_of_scope = [Example(e.text, OUT_OF_SCOPE) for e in read_examples(root / "clinc150/oos_val.jsonl")]
     held_out = {normalise(e.text) for e in valid + valid_out_of_scope}
     train = [e for e in hwu64 + slurp + out_of_scope if normalise(e.text) not in held_out]
-    return TaskData(train, valid, valid_out_of_scope, intents, slot_names)
+    return TaskData(train, valid, valid_out_of_scope, held_out, intents, slot_names)
 
 
 def load_utterances(root: Path) -> list[str]:

@@ -48,7 +48,10 @@ def distil(
     rate: float,
     seed: int,
 ) -> None:
-    """Trains all but the word rows of `student` (they are the teacher's) in place on about `token_budget` tokens, with a linear warm-up and a cosine decay."""
+    """Trains `student` in place on about `token_budget` tokens, with a linear warm-up and a cosine decay.
+
+    The word rows stay as they are: they are the teacher's.
+    """
     student.embedding.words.requires_grad_(False)
     trained = [p for p in student.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=rate, weight_decay=0.01, fused=True)
@@ -77,7 +80,7 @@ def distil(
             running = 0.98 * running + 0.02 * loss.item() if step > 1 else loss.item()
             if step % 50 == 0:
                 speed = seen / (time.monotonic() - started)
-                print(f"distil: {seen:,} tokens, loss {running:.4f}, last layer {losses[-1].item():.4f}, {speed:.0f} tokens/s", flush=True)
+                print(f"distil: {seen:,} tokens, loss {running:.4f}, {speed:.0f} tokens/s", flush=True)
             if seen >= token_budget:
                 break
         epoch += 1

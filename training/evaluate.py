@@ -47,7 +47,7 @@ class Calibration:
 
 
 def run(model: Understander, encoded: list[Encoded], quantised: bool) -> list[Logits]:
-    """Runs the model line by line lengths grouped: equal lengths need no padding, so each line is as if alone."""
+    """Runs the model on lines of equal length together: no padding, so each line is as if alone."""
     model.eval()
     set_quantised(model, quantised)
     by_length: dict[int, list[int]] = {}
@@ -142,14 +142,12 @@ def choose_thresholds(scores: np.ndarray, right: np.ndarray) -> tuple[float, flo
 
 
 def calibrate(labels: Labels, examples: list[Example], logits: list[Logits], outside: list[Logits]) -> Calibration:
-    """Temperatures by likelihood on valid (in scope, and out of scope for intents), thresholds by `choose_thresholds`."""
+    """Temperatures by likelihood on valid, that of intents with the out-of-scope lines; thresholds on valid alone."""
     intents = np.stack([answer.intent for answer in logits])
     targets = np.array([labels.intents.index(e.intent) for e in examples])
     outside_logits = np.stack([answer.intent for answer in outside])
     outside_targets = np.full(len(outside), len(labels.intents) - 1)
-    temperature = fit_temperature(
-        np.concatenate([intents, outside_logits]), np.concatenate([targets, outside_targets])
-    )
+    temperature = fit_temperature(np.concatenate([intents, outside_logits]), np.concatenate([targets, outside_targets]))
     scores = probabilities(intents, temperature)
     recognized, not_recognized = choose_thresholds(scores, intents[:, :-1].argmax(1) == targets)
 
@@ -163,7 +161,9 @@ def calibrate(labels: Labels, examples: list[Example], logits: list[Logits], out
 
 def outcome_shares(labels: Labels, logits: list[Logits], calibration: Calibration) -> dict[str, float]:
     """How often each outcome is given."""
-    verdicts = [outcome(labels, probabilities(a.intent, calibration.intent_temperature), calibration)[0] for a in logits]
+    verdicts = [
+        outcome(labels, probabilities(a.intent, calibration.intent_temperature), calibration)[0] for a in logits
+    ]
     return {v: round(verdicts.count(v) / len(verdicts), 4) for v in ("RECOGNIZED", "UNCERTAIN", "NOT_RECOGNIZED")}
 
 

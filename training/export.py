@@ -145,7 +145,9 @@ def _layer(graph: Graph, at: str, layer: Layer, x: str) -> str:
     inner = f"{at}/feed_forward"
     wide = _convolution(graph, f"{inner}/expand", layer.expand, *_quantise(graph, f"{inner}/expand/input", x))
     wide = _gelu(graph, f"{inner}/gelu", wide)
-    output = _convolution(graph, f"{inner}/contract", layer.contract, *_quantise(graph, f"{inner}/contract/input", wide))
+    output = _convolution(
+        graph, f"{inner}/contract", layer.contract, *_quantise(graph, f"{inner}/contract/input", wide)
+    )
     return _add_and_norm(graph, inner, layer.output_norm, x, output)
 
 
@@ -180,7 +182,9 @@ def _convolution(graph: Graph, at: str, part: Pointwise, integers: str, row_scal
     y = graph.add("Mul", f"{at}/row_scaled", y, row_scale)
     channel_scale = graph.constant(f"{at}/channel_scale", scale.reshape(1, outputs, 1).numpy())
     y = graph.add("Mul", f"{at}/channel_scaled", y, channel_scale)
-    return graph.add("Add", f"{at}/output", y, graph.constant(f"{at}/bias", part.bias.detach().reshape(1, -1, 1).numpy()))
+    return graph.add(
+        "Add", f"{at}/output", y, graph.constant(f"{at}/bias", part.bias.detach().reshape(1, -1, 1).numpy())
+    )
 
 
 def _gelu(graph: Graph, at: str, x: str) -> str:

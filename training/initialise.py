@@ -1,9 +1,9 @@
 """The student's start: each grouped layer is the best approximation of the teacher's dense layer.
 
 A teacher layer computes y = W x + b. A group sees only the block of channels B of x, so the least squares fit of its
-rows is W C[:, B] (C[B, B] + ridge)^-1, where C is the covariance of x: one pass of the teacher over some text gives C for every
-layer, and no outputs need to be stored. Which attention heads and feed-forward units share a group is free: they are
-assigned where the block explains most of their output.
+rows is W C[:, B] (C[B, B] + ridge)^-1, where C is the covariance of x: one pass of the teacher over some text gives C
+for every layer, and no outputs need to be stored. Which attention heads and feed-forward units share a group is free:
+they are assigned where the block explains most of their output.
 """
 
 from pathlib import Path

@@ -58,7 +58,8 @@ def decode_slots(labels: Labels, encoded: Encoded, logits: np.ndarray) -> list[S
     if not encoded.first_piece:
         return []
     scores = logits[encoded.first_piece]
-    scores = scores - np.log(np.exp(scores - scores.max(1, keepdims=True)).sum(1, keepdims=True)) - scores.max(1, keepdims=True)
+    scores = scores - scores.max(1, keepdims=True)
+    scores = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     illegal = np.where(forbidden(labels.tags), -np.inf, 0.0)
     best = scores[0] + np.array([-np.inf if tag.startswith("I-") else 0.0 for tag in labels.tags])
     back = []

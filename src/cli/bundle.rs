@@ -11,6 +11,9 @@ use crate::telemetry;
 /// Set by somebody who wants to see more of a command than its warnings.
 const LEVEL_VARIABLE: &str = "INTENTD__LOG__LEVEL";
 
+/// The embedded broker of a demo complains of every connection that its end cuts.
+const QUIET: &str = "warn,rumqttd=off";
+
 /// Opens the bundle in this folder, else the configured one, and runs its self-test.
 pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
     let config = Config::load(&Sources::default())?;
@@ -23,7 +26,7 @@ pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
 /// Logs for a person at a terminal: warnings only, unless a level was asked for.
 pub(super) fn start_quiet_logging(log: &Log, level_was_set: bool) {
     let asked = level_was_set || std::env::var_os(LEVEL_VARIABLE).is_some();
-    let level = if asked { log.level.clone() } else { "warn".to_owned() };
+    let level = if asked { log.level.clone() } else { QUIET.to_owned() };
     let format = if log.format == LogFormat::Auto { LogFormat::Pretty } else { log.format };
     telemetry::start_logging(&Log { format, level });
 }

@@ -1,14 +1,19 @@
 //! How tables and progress look on a terminal; in a pipe there is neither colour nor progress.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, TableComponent};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A table with these column heads, as wide as the terminal at most.
 pub(super) fn table(heads: &[&str]) -> Table {
     let mut table = Table::new();
+    // Lines above, below and under the heads; none between the rows.
     table
         .load_preset(UTF8_HORIZONTAL_ONLY)
+        .remove_style(TableComponent::HorizontalLines)
+        .remove_style(TableComponent::LeftBorderIntersections)
+        .remove_style(TableComponent::MiddleIntersections)
+        .remove_style(TableComponent::RightBorderIntersections)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_header(heads.iter().map(|head| Cell::new(head).add_attribute(Attribute::Bold)));
     if std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) {

@@ -19,9 +19,9 @@ use crate::proto::nlu_server;
 use crate::proto::{ParseRequest, ParseResponse, WatchRequest};
 use crate::telemetry::Metrics;
 
-/// Requests of one stream that are read before the first is answered. Enough to fill batches; one stream must not
-/// fill the queue.
-const IN_FLIGHT_MAX: usize = 64;
+/// Requests of one stream that are read before the first is answered. Enough to keep every thread busy; few enough
+/// that a stream on its own never waits so long that its requests are refused, on a slow CPU either.
+const IN_FLIGHT_MAX: usize = 16;
 
 /// A client that takes no answer of its stream for this long is cut off.
 const STALLED_AFTER: Duration = Duration::from_secs(10);

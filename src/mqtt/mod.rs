@@ -36,5 +36,7 @@ pub fn start(
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
     let link = link::Link::new(config, gateway, inference, metrics, health);
+    // Before its task turns for the first time the door isn't ready.
+    link.show();
     tokio::spawn(link.run(stop))
 }

@@ -1,5 +1,6 @@
 """Seconds, not minutes: tiny random models and hand-written vocabularies, no data sets."""
 
+import random
 import sys
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bundle import is_clear  # noqa: E402
 from data import Example, Slot, normalise, swap_slot_values  # noqa: E402
 from distil import Words  # noqa: E402
-from evaluate import Logits, choose_thresholds, fit_temperature, measure, probabilities  # noqa: E402
+from evaluate import Calibration, Logits, choose_thresholds, fit_temperature, measure, probabilities  # noqa: E402
 from export import export_encoder, export_intent_head, export_slots_head  # noqa: E402
+from finetune import augmented  # noqa: E402
 from initialise import Moments, assign, fit  # noqa: E402
 from labels import NO_TAG, Labels, decode_slots, tag_pieces  # noqa: E402
 from model import Encoder, Pointwise, Shape, Understander, set_quantised  # noqa: E402
@@ -21,7 +24,19 @@ from quantise import quantise_rows, quantise_weight  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode, prune  # noqa: E402
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,"]
-PIECES = [*SPECIAL, "[MASK]", *LETTERS, *(f"##{c}" for c in LETTERS), "light", "##s", "turn", "on", "the", "at", "seven"]
+PIECES = [
+    *SPECIAL,
+    "[MASK]",
+    *LETTERS,
+    *(f"##{c}" for c in LETTERS),
+    "light",
+    "##s",
+    "turn",
+    "on",
+    "the",
+    "at",
+    "seven",
+]
 PIECES = list(dict.fromkeys(PIECES))
 LABELS = Labels.of(["light_on", "alarm"], ["device", "time"])
 
@@ -188,11 +203,27 @@ def test_assignment_fills_groups_evenly():
 
 def test_swapping_moves_the_later_slots():
     example = Example("a at b", "alarm", (Slot("device", 0, 1), Slot("time", 5, 6)))
-    import random
-
     swapped = swap_slot_values(example, {"device": ["the lamp"], "time": ["noon"]}, random.Random(0))
     assert swapped.text == "the lamp at noon"
     assert [swapped.text[s.start : s.end] for s in swapped.slots] == ["the lamp", "noon"]
+
+
+def test_augmentation_never_makes_a_held_out_line():
+    example = Example("a at b", "alarm", (Slot("time", 5, 6),))
+    texts = {augmented(example, {"time": ["noon", "dawn"]}, {"aatnoon"}, random.Random(i)).text for i in range(50)}
+    assert texts == {"a at b", "a at dawn"}
+
+
+def test_self_test_takes_clear_answers_only():
+    (encoded,) = encode(build_tokenizer(PIECES), ["turn on light"])
+    sure = Logits(encoded, np.zeros(3), one_hot(["O"] * 5))
+    torn = Logits(encoded, np.zeros(3), np.zeros((5, len(LABELS.tags))))
+    calibration = Calibration(1.0, recognized=0.8, not_recognized=0.3, slots_temperature=1.0)
+    assert is_clear(sure, np.array([0.9, 0.05, 0.05]), calibration)
+    assert not is_clear(torn, np.array([0.9, 0.05, 0.05]), calibration)
+    assert not is_clear(sure, np.array([0.81, 0.09, 0.1]), calibration)
+    assert not is_clear(sure, np.array([0.45, 0.40, 0.15]), calibration)
+    assert not is_clear(sure, np.array([0.45, 0.1, 0.45]), calibration)
 
 
 def test_figures_count_exact_spans():

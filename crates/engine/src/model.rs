@@ -218,3 +218,58 @@ fn interface(model: &TypedModel) -> TractResult<(Option<usize>, usize)> {
     };
     Ok((input_channels, channels(output)?))
 }
+#[cfg(test)]
+mod profile_tmp {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+    fn cpu() -> Duration {
+        let s = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        Duration::from_nanos(s.split(' ').next().unwrap().parse().unwrap())
+    }
+    fn bundle(f: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/../../models/home-en/{f}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+    #[test]
+    fn profile() {
+        let ids12: Vec<u32> = vec![2, 1001, 3867, 17, 4, 99, 500, 600, 700, 800, 900, 3];
+        let mut cases = vec![];
+        for k in Kernel::all() { cases.push((k.name(), Operators::Plugged(k), 200)); }
+        cases.push(("stock", Operators::Stock, 5));
+        for (name, ops, n) in cases {
+            let t = Instant::now();
+            let m = Model::load("encoder", &bundle("encoder.onnx"), ops).unwrap();
+            println!("== {name}: load {:?}", t.elapsed());
+            let mut r = m.start().unwrap();
+            for len in [8usize, 12, 32, 128] {
+                let ids: Vec<u32> = ids12.iter().cycle().take(len).copied().collect();
+                let mut best = Duration::MAX;
+                for _ in 0..n { let c = cpu(); r.encode(&ids).unwrap(); best = best.min(cpu() - c); }
+                println!("{name} len {len}: min cpu {best:?}");
+            }
+            let mut per: BTreeMap<String, (Duration, usize)> = BTreeMap::new();
+            for i in 0..n {
+                let ids: Vec<i64> = ids12.iter().map(|&i| i as i64).collect();
+                let input = Tensor::from_shape(&[1, 12], &ids).unwrap().into_tvalue();
+                r.state.run_plan_with_eval(tvec!(input), |ctx, st, node, inputs| {
+                    let t = Instant::now();
+                    let out = tract_onnx::tract_core::plan::eval(ctx, st, node, inputs);
+                    let e = per.entry(format!("{} -> {:?}", node.op.name(), node.outputs[0].fact.datum_type)).or_default();
+                    if i > 0 { e.0 += t.elapsed(); e.1 += 1; }
+                    out
+                }).unwrap();
+            }
+            let mut v: Vec<_> = per.into_iter().collect();
+            v.sort_by_key(|e| std::cmp::Reverse(e.1.0));
+            let total: Duration = v.iter().map(|e| e.1.0).sum();
+            println!("total {:?} per run", total / (n - 1) as u32);
+            for (k, (d, c)) in v.iter().take(18) { println!("  {k}: {:?} per run, {} nodes", *d / (n - 1) as u32, c / (n - 1) as usize); }
+            if name == "stock" {
+                for node in m.plan.model().nodes().iter().filter(|n| n.name.contains("layer0/attention/output") || n.name.contains("layer0/attention/input")) { println!("  {} {} {:?} {:?}", node.name, node.op.name(), node.outputs[0].fact, node.op.info().unwrap()); }
+            }
+            if name == "avx2" {
+                for o in m.operators().iter().take(60) { println!("  {:?}", o); }
+            }
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS};
+use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, NetworkOptions, Packet, Publish, QoS};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cli::Failure;
@@ -65,7 +65,11 @@ impl<'a> Device<'a> {
             options
                 .set_credentials(username, mqtt.password.as_ref().map_or("", |password| password.expose()));
         }
-        let (client, events) = AsyncClient::new(options, REQUESTS);
+        let (client, mut events) = AsyncClient::new(options, REQUESTS);
+        // Else an utterance waits up to 40 ms for the acknowledgement of the packet before it.
+        let mut network = NetworkOptions::new();
+        network.set_tcp_nodelay(true);
+        events.set_network_options(network);
         let (utterances, intents) = topics(mqtt);
         let mut device = Self { client, events, mqtt, utterances, intents, broker: format!("{host}:{port}") };
         device.wait_for_daemon(status_topic).await?;

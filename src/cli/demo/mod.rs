@@ -139,9 +139,10 @@ fn show(played: &[Played], config: &Config, once: bool) -> Result<(), Failure> {
 /// Where it listens and how to talk to it.
 fn invite(out: &mut impl std::io::Write, config: &Config) -> std::io::Result<()> {
     let grpc = config.grpc.listen;
+    let program = std::env::args().next().unwrap_or_else(|| "intentd".to_owned());
     writeln!(out, "\nUp until Ctrl-C. Try it yourself from another terminal:")?;
     writeln!(out, "  gRPC on {grpc}, with reflection")?;
-    writeln!(out, "    intentd parse --server http://{grpc} \"turn on the kitchen lights\"")?;
+    writeln!(out, "    {program} parse --server http://{grpc} \"turn on the kitchen lights\"")?;
     writeln!(
         out,
         "    grpcurl -plaintext -d '{{\"text\": \"wake me at seven\"}}' {grpc} intentd.v1.Nlu/Parse"

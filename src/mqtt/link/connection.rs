@@ -5,7 +5,7 @@
 //! A task of its own polls rumqttc and does nothing else. It may wait for the link to take an event, because the
 //! link never waits for it: what rumqttc has no room for is kept here and tried again on the next turn.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::tokens::Tokens;
 use super::{v5, v311};
 use crate::config::{Protocol, Secret};
 
@@ -245,7 +246,7 @@ impl<T> Connection<T> {
 
     /// When the oldest publish without a PUBACK was written.
     pub(super) fn oldest_publish(&self) -> Option<std::time::Instant> {
-        self.tokens.in_flight.values().map(|(_, sent)| sent.into_std()).min()
+        self.tokens.oldest().map(Instant::into_std)
     }
 
     fn translate(&mut self, raw: Raw) -> Option<Event<T>> {
@@ -316,63 +317,9 @@ fn closed<T>(reason: String) -> Event<T> {
     Event::Closed(Closed { reason, taken_over: false })
 }
 
-/// Which token belongs to which packet id. rumqttc numbers publishes in the order in which they were handed over.
-struct Tokens<T> {
-    handed_over: VecDeque<T>,
-    held: Option<T>,
-    in_flight: HashMap<u16, (T, Instant)>,
-}
-
-impl<T> Default for Tokens<T> {
-    fn default() -> Self {
-        Self { handed_over: VecDeque::new(), held: None, in_flight: HashMap::new() }
-    }
-}
-
-impl<T> Tokens<T> {
-    /// Returns the token where nothing is to be waited for.
-    fn sent(&mut self, packet_id: u16) -> Option<T> {
-        let token = self.held.take().or_else(|| self.handed_over.pop_front())?;
-        if packet_id == 0 {
-            return Some(token);
-        }
-        self.in_flight.insert(packet_id, (token, Instant::now()));
-        None
-    }
-
-    fn held(&mut self) {
-        self.held = self.handed_over.pop_front();
-    }
-
-    fn acknowledged(&mut self, packet_id: u16) -> Option<T> {
-        self.in_flight.remove(&packet_id).map(|(token, _)| token)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tokens_follow_their_packet_ids() {
-        let mut tokens = Tokens { handed_over: VecDeque::from(["a", "zero", "b"]), ..Tokens::default() };
-        assert_eq!(tokens.sent(1), None);
-        assert_eq!(tokens.sent(0), Some("zero"));
-        assert_eq!(tokens.sent(2), None);
-        assert_eq!(tokens.acknowledged(2), Some("b"));
-        assert_eq!(tokens.acknowledged(1), Some("a"));
-        assert_eq!(tokens.acknowledged(1), None);
-    }
-
-    #[test]
-    fn a_packet_id_in_use_keeps_its_first_token() {
-        let mut tokens = Tokens { handed_over: VecDeque::from(["first", "second"]), ..Tokens::default() };
-        tokens.sent(1);
-        tokens.held();
-        assert_eq!(tokens.acknowledged(1), Some("first"));
-        assert_eq!(tokens.sent(1), None);
-        assert_eq!(tokens.acknowledged(1), Some("second"));
-    }
 
     #[test]
     fn the_window_stays_below_both_limits() {

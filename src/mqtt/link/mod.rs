@@ -6,6 +6,9 @@
 mod connection;
 mod drain;
 mod perform;
+mod seldom;
+mod setup;
+mod tokens;
 mod v311;
 mod v5;
 
@@ -19,9 +22,10 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
 use self::connection::{Closed, Connection, Event, Limits, Settings, Subscription};
+use self::seldom::Seldom;
 use super::inbound::{Inbound, Routes};
 use super::outbound::{self, State};
-use crate::config::{Broker, Mqtt};
+use crate::config::Mqtt;
 use crate::health::{Health, Loop, MqttState};
 use crate::inference::Inference;
 use crate::telemetry::Metrics;
@@ -51,12 +55,15 @@ pub(super) struct Link {
     status_topic: String,
     dead_letter_topic: String,
     model: ModelRef,
+    /// Quality of service of answers and dead letters, at most.
+    answer_qos: u8,
     delivery: Delivery<Bytes>,
     connection: Option<Connection<Token>>,
     limits: Option<Limits>,
     phase: Phase,
     backoff: Backoff,
     taken_over: bool,
+    seldom: Seldom,
     parses: JoinSet<Understood>,
     parsing: HashMap<Id, Key>,
     inference: Inference,
@@ -107,18 +114,20 @@ impl Link {
             (outbound::status_topic(gateway), outbound::dead_letter_topic(gateway));
         let own = [status_topic.clone(), dead_letter_topic.clone()];
         Self {
-            settings: settings(config, &status_topic, &model),
+            settings: setup::settings(config, &status_topic, &model),
             routes: Routes::new(config, own),
-            subscriptions: subscriptions(config),
+            subscriptions: setup::subscriptions(config),
             status_topic,
             dead_letter_topic,
             model,
+            answer_qos: setup::answer_qos(config),
             delivery: Delivery::new(config.receive_maximum),
             connection: None,
             limits: None,
             phase: Phase::Waiting { until: Instant::now(), why: "not connected yet".to_owned() },
             backoff: Backoff::default(),
             taken_over: false,
+            seldom: Seldom::default(),
             parses: JoinSet::new(),
             parsing: HashMap::new(),
             inference,
@@ -296,7 +305,7 @@ impl Link {
 
     fn publish_status(&mut self, state: State) {
         let Some(connection) = &mut self.connection else { return };
-        let publish = status_publish(&self.status_topic, state, &self.model);
+        let publish = setup::status_publish(&self.status_topic, state, &self.model);
         connection.publish(publish, Token::Status(state));
     }
 
@@ -311,7 +320,7 @@ impl Link {
     }
 
     /// Tells health and metrics where the door stands.
-    fn show(&self) {
+    pub(super) fn show(&self) {
         self.health.beat(Loop::Link);
         self.metrics.mqtt_in_flight.set(i64::try_from(self.delivery.in_flight()).unwrap_or(i64::MAX));
         self.metrics.mqtt_connected.set(i64::from(matches!(self.phase, Phase::Subscribed { .. })));
@@ -341,47 +350,4 @@ async fn next_event(connection: &mut Option<Connection<Token>>) -> Event<Token> 
         Some(connection) => connection.next().await,
         None => std::future::pending().await,
     }
-}
-
-fn settings(config: &Mqtt, status_topic: &str, model: &ModelRef) -> Settings {
-    let (host, port) = match &config.broker {
-        Broker::Embedded(listen) => (listen.ip().to_string(), listen.port()),
-        Broker::Remote { host, port } => (host.clone(), *port),
-    };
-    Settings {
-        protocol: config.protocol,
-        // rumqttc joins host and port with a colon.
-        host: if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host },
-        port,
-        client_id: config.client_id.clone(),
-        login: config.username.clone().map(|user| (user, config.password.clone())),
-        keep_alive: config.keep_alive,
-        session_expiry: config.session_expiry,
-        receive_maximum: config.receive_maximum,
-        will: status_publish(status_topic, State::Offline, model),
-    }
-}
-
-fn status_publish(topic: &str, state: State, model: &ModelRef) -> connection::Publish {
-    let payload = outbound::status(state, model);
-    connection::Publish { topic: topic.to_owned(), payload, qos: 1, retain: true, ..Default::default() }
-}
-
-/// One filter each, however many routes share it.
-fn subscriptions(config: &Mqtt) -> Vec<Subscription> {
-    let mut subscriptions: Vec<Subscription> = Vec::new();
-    for route in &config.routes {
-        let topic = route.topics.subscription();
-        let filter = match &route.share {
-            Some(group) => format!("$share/{group}/{topic}"),
-            None => topic.to_string(),
-        };
-        match subscriptions.iter_mut().find(|known| known.filter == filter) {
-            Some(known) => known.qos = known.qos.max(route.qos),
-            None => {
-                subscriptions.push(Subscription { filter, qos: route.qos, shared: route.share.is_some() })
-            }
-        }
-    }
-    subscriptions
 }

@@ -22,6 +22,7 @@ impl Link {
             match action {
                 Action::Parse { key } => self.parse(key),
                 Action::Publish { publication, key, message } => {
+                    self.log_dead_letter(now, key, &message);
                     if let Some(refusal) = self.publish(publication, key, &message) {
                         actions.extend(self.delivery.on_refused(now, publication, refusal));
                     }
@@ -38,7 +39,7 @@ impl Link {
                     let reason = "the broker sent more at a time than is kept here".to_owned();
                     self.on_closed(now, Closed { reason, taken_over: false });
                 }
-                Action::Count(counted) => self.note(counted),
+                Action::Count(counted) => self.note(now, counted),
             }
         }
     }
@@ -67,12 +68,12 @@ impl Link {
 
     /// None where there is no topic to answer on, which inbound has ruled out.
     fn encode(&self, arrival: &Arrival, message: &Outgoing<Bytes>) -> Option<Publish> {
-        let (id, site, device) = outbound::origin(arrival);
+        let (id, ..) = outbound::origin(arrival);
         let answer = |payload: Bytes| {
             Some(Publish {
                 topic: arrival.reply.topic.clone().or_else(|| self.routes.intent_topic(arrival))?,
                 payload,
-                qos: self.routes.qos(arrival.route),
+                qos: self.routes.qos(arrival.route).min(self.answer_qos),
                 retain: false,
                 id: Some(id.to_owned()).filter(|id| !id.is_empty()),
                 correlation: arrival.reply.correlation.clone().map(Bytes::from),
@@ -81,55 +82,55 @@ impl Link {
         match message {
             Outgoing::Intent(payload) => answer(payload.clone()),
             Outgoing::ErrorAnswer(letter) => answer(outbound::error_answer(arrival, letter)),
-            Outgoing::DeadLetter(letter) => {
-                tracing::warn!(id, site, device, reason = letter.reason.as_str(), "a dead letter");
-                Some(Publish {
-                    topic: self.dead_letter_topic.clone(),
-                    payload: outbound::dead_letter(arrival, letter),
-                    qos: 1,
-                    ..Publish::default()
-                })
-            }
+            Outgoing::DeadLetter(letter) => Some(Publish {
+                topic: self.dead_letter_topic.clone(),
+                payload: outbound::dead_letter(arrival, letter),
+                qos: self.answer_qos,
+                ..Publish::default()
+            }),
         }
     }
 
-    fn note(&self, counted: Counted) {
-        let event = match counted {
-            Counted::Ignored(Ignored::Unrouted) => "unrouted",
-            Counted::Ignored(Ignored::Probe) => "probe",
-            Counted::Ignored(Ignored::Retained) => "retained",
-            Counted::Duplicate => "duplicate",
-            Counted::Qos0 => "qos0",
+    fn note(&mut self, now: Instant, counted: Counted) {
+        let (event, message) = match counted {
+            Counted::Ignored(Ignored::Unrouted) => ("unrouted", None),
+            Counted::Ignored(Ignored::Probe) => ("probe", None),
+            Counted::Ignored(Ignored::Retained) => ("retained", None),
+            Counted::Duplicate => ("duplicate", None),
+            Counted::Qos0 => ("qos0", None),
             Counted::Qos0Dropped => {
-                tracing::warn!("an utterance with QoS 0 was thrown away: too many of them wait");
-                "qos0_dropped"
+                ("qos0_dropped", Some("an utterance with QoS 0 was thrown away: too many wait"))
             }
-            Counted::LeftToBroker => {
-                tracing::warn!(
-                    "the broker sends more than the receive maximum; limit its messages in flight"
-                );
-                "left_to_broker"
-            }
+            Counted::LeftToBroker => (
+                "left_to_broker",
+                Some("the broker sends more than the receive maximum; limit its messages in flight"),
+            ),
             Counted::DeadLetter(reason) => {
                 self.metrics.mqtt_dead_letters.get_or_create(&[("reason", reason.as_str())]).inc();
-                "dead_letter"
+                ("dead_letter", None)
             }
-            Counted::ParsedLater => "parsed_later",
-            Counted::ParseFailed => {
-                tracing::error!("inference failed on an utterance");
-                "parse_failed"
-            }
-            Counted::PublishedAgain => "republished",
-            Counted::Refused => {
-                tracing::warn!("the broker refused a message");
-                "refused"
-            }
-            Counted::GivenUp => {
-                tracing::error!("the broker refuses even a dead letter; it is given up");
-                "given_up"
-            }
+            Counted::ParsedLater => ("parsed_later", None),
+            Counted::ParseFailed => ("parse_failed", Some("inference failed on an utterance")),
+            Counted::PublishedAgain => ("republished", None),
+            Counted::Refused => ("refused", Some("the broker refused a message")),
+            Counted::GivenUp => ("given_up", Some("the broker refuses even a dead letter; it is given up")),
         };
         self.count(event, 1);
+        if let Some(message) = message
+            && let Some(kept_back) = self.seldom.may_write(event, now)
+        {
+            tracing::warn!(event, kept_back, "{message}");
+        }
+    }
+
+    fn log_dead_letter(&mut self, now: Instant, key: Key, message: &Outgoing<Bytes>) {
+        let Outgoing::DeadLetter(letter) = message else { return };
+        let Some(arrival) = self.delivery.entry(key) else { return };
+        let reason = letter.reason.as_str();
+        if let Some(kept_back) = self.seldom.may_write(reason, now) {
+            let (id, site, device) = outbound::origin(arrival);
+            tracing::warn!(id, site, device, reason, kept_back, "a dead letter");
+        }
     }
 }
 

@@ -15,7 +15,7 @@ pub struct Mosquitto {
 }
 
 impl Mosquitto {
-    /// Starts it and waits until it listens. By default it drops messages over 1,000 silently: both limits are off.
+    /// Starts it and waits until it listens. Its own defaults would silently drop what waits behind 1,000 messages.
     pub fn start() -> Self {
         Self::start_with("")
     }
@@ -26,7 +26,7 @@ impl Mosquitto {
         let port = free_port();
         let config = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
-             persistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 0\nlog_dest none\n{more}\n",
+             persistence_location {}/\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_dest none\n{more}\n",
             folder.path().display()
         );
         std::fs::write(folder.path().join("mosquitto.conf"), config).unwrap();

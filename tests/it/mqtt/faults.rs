@@ -138,6 +138,17 @@ fn check_acknowledgements(packets: &[Packet]) {
     }
 }
 
+/// mosquitto without a limit of its own ignores ours.
+#[test]
+fn a_broker_that_ignores_the_receive_maximum_loses_nothing() {
+    let mosquitto = Mosquitto::start_with("max_inflight_messages 0");
+    let daemon = Daemon::start(&broker(mosquitto.port, "receive_maximum = 16\n"));
+    let mut device = listener(mosquitto.port);
+    say(&mut device, 0..200);
+    collect(&mut device, 200, PATIENCE);
+    assert!(daemon.metric("intentd_mqtt_events_total{event=\"left_to_broker\"}") > 0.0);
+}
+
 #[test]
 fn a_broker_that_is_down_ends_nothing_and_is_found_when_it_comes() {
     let port = free_port();

@@ -264,7 +264,7 @@ proptest! {
             prop_assert!(admission.depth() <= limits.grpc_places + limits.mqtt_places);
         }
         admission.close();
-        while admission.depth() > 0 {
+        for _ in 0..admission.depth() {
             ledger.check(admission.next(now), now, limits);
         }
         prop_assert!(ledger.waiting.is_empty());

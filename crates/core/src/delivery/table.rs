@@ -192,7 +192,7 @@ impl<M: Clone> Delivery<M> {
         });
     }
 
-    fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.entries.values().filter(|entry| entry.is_held()).count()
     }
 

@@ -2,54 +2,7 @@
 
 use std::collections::VecDeque;
 
-/// What a device says, once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct Said {
-    /// Which utterance of all that were ever said: the daemon never sees it, the checks do.
-    pub(super) number: usize,
-    pub(super) device: u8,
-    pub(super) kind: Kind,
-    pub(super) id: Option<u8>,
-}
-
-/// What becomes of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Kind {
-    Good,
-    /// The codec can't read it.
-    Bad,
-    /// The same, and the sender wants to know.
-    BadWithReply,
-    Expired,
-    Retained,
-    Unrouted,
-    Qos0,
-    /// Inference fails on it, always.
-    Poison,
-    /// Only the engine finds that it is too long.
-    Long,
-    /// Answered with two messages.
-    Hermes,
-    /// The broker refuses its intent, always.
-    IntentRefused,
-    /// The broker refuses its dead letter as well.
-    AllRefused,
-}
-
-pub(super) const KINDS: [Kind; 12] = [
-    Kind::Good,
-    Kind::Bad,
-    Kind::BadWithReply,
-    Kind::Expired,
-    Kind::Retained,
-    Kind::Unrouted,
-    Kind::Qos0,
-    Kind::Poison,
-    Kind::Long,
-    Kind::Hermes,
-    Kind::IntentRefused,
-    Kind::AllRefused,
-];
+use super::said::{Kind, Said};
 
 /// How packet identifiers are given.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@
 
 mod broker;
 mod run;
+mod said;
 
 use proptest::prelude::*;
 
@@ -46,7 +47,7 @@ fn step(number: u32) -> Step {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 3000,
+        cases: 4000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -54,7 +55,7 @@ proptest! {
     #[test]
     fn every_utterance_is_answered_before_it_is_acknowledged(
         setting in setting(),
-        steps in prop::collection::vec(any::<u32>(), 1..250),
+        steps in prop::collection::vec(any::<u32>(), 1..300),
     ) {
         let mut run = Run::new(setting);
         run.step(Step::Connect);

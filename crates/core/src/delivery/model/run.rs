@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::broker::{Broker, Down, Identifiers, KINDS, Kind, Said, Up};
-use crate::delivery::{
-    Accepted, Action, Arrival, Counted, Delivery, Epoch, Ignored, Key, Outgoing, Publication, Reason,
-    Refusal, Rejection, Reply,
-};
-use crate::{Invalid, InvalidKind, ParseError, Utterance};
+use super::broker::{Broker, Down, Identifiers, Up};
+use super::said::{Class, KINDS, Kind, Said, arrival, class};
+use crate::delivery::{Action, Counted, Delivery, Epoch, Ignored, Key, Outgoing, Publication, Refusal};
+use crate::{Invalid, InvalidKind, ParseError};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Setting {
@@ -32,9 +30,6 @@ pub(super) enum Step {
     Connect,
     BrokerRepeats { pick: u16 },
 }
-
-/// Utterances that nobody can tell apart; with a sender id they are one utterance.
-type Class = (u8, Kind, Option<u8>);
 
 #[derive(Debug)]
 pub(super) struct Run {
@@ -377,46 +372,5 @@ impl Run {
             assert!(answers >= needed, "{said:?} is acknowledged before it is answered");
         }
         self.broker.up.push_back(Up::Acknowledge { packet });
-    }
-}
-
-fn class(said: &Said) -> Class {
-    (said.device, said.kind, said.id)
-}
-
-fn arrival(packet: Option<u16>, duplicate: bool, said: &Said) -> Arrival {
-    let Said { number, device, kind, id } = *said;
-    let rejection = Rejection {
-        reason: Reason::BadJson,
-        message: "not JSON".to_owned(),
-        id: None,
-        site: "home".to_owned(),
-        device: device.to_string(),
-    };
-    // A repeated utterance may have another stamp, so that only its content is equal.
-    let stamp = if id.is_some() { number } else { 0 };
-    let utterance = Utterance {
-        id: id.map_or_else(|| format!("made up for {number}"), |id| id.to_string()),
-        text: format!("{kind:?}"),
-        ..Utterance::default()
-    };
-    Arrival {
-        packet,
-        duplicate,
-        retained: kind == Kind::Retained,
-        topic: format!("intentd/home/{device}/utterance"),
-        payload: format!("{kind:?} {id:?} {stamp}").into_bytes(),
-        route: number,
-        content: match kind {
-            Kind::Bad | Kind::BadWithReply => Err(rejection),
-            _ => Ok(Accepted { utterance, sender_id: id.is_some() }),
-        },
-        age: (kind == Kind::Expired).then_some(Duration::from_secs(61)),
-        max_age: Some(Duration::from_secs(60)),
-        attempts: 0,
-        reply: Reply {
-            topic: (kind == Kind::BadWithReply).then(|| "intentd/reply".to_owned()),
-            correlation: None,
-        },
     }
 }

@@ -165,6 +165,22 @@ fn what_is_sent_anew_ends_the_redeliveries() {
 }
 
 #[test]
+fn answers_that_nobody_asks_for_again_give_up_their_places() {
+    let mut bench = Bench::connected();
+    let places = u16::try_from(bench.delivery.places()).unwrap();
+    let first = bench.parses(elsewhere(said(1, "first in the order")));
+    for packet in 2..=places {
+        let publication = bench.publishes(said(packet, "x"));
+        assert_eq!(bench.published(publication), []);
+    }
+    bench.reconnects(true);
+    let publication = publications(&bench.understood(first))[0];
+    assert_eq!(bench.published(publication), [], "its packet has not come again");
+    assert_eq!((bench.delivery.in_flight(), bench.delivery.held()), (0, bench.delivery.places()));
+    bench.parses(again(said(places + 1, "from a life before this one")));
+}
+
+#[test]
 fn what_is_kept_for_redeliveries_is_bounded() {
     let mut bench = Bench::connected();
     for packet in 1..100 {

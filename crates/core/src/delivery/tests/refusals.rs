@@ -82,6 +82,19 @@ fn a_message_that_is_too_large_says_so_in_its_dead_letter() {
 }
 
 #[test]
+fn what_was_too_large_to_be_sent_proves_nothing() {
+    let mut bench = Bench::connected();
+    let publication = bench.publishes(said(1, "one"));
+    assert_eq!(acknowledged(&bench.published(publication)), [1]);
+    let publication = bench.publishes(said(2, "two"));
+    bench.delivery.on_refused(bench.now, publication, Refusal::TooLarge { bytes: 300, limit: 268 });
+    assert_eq!(bench.delivery.entries.len(), 2, "the acknowledgement may still be lost");
+    let publication = publications(&bench.ticks())[0];
+    bench.refused(publication);
+    assert_eq!(bench.delivery.entries.len(), 1, "the broker has answered after it");
+}
+
+#[test]
 fn two_refused_messages_of_one_utterance_make_one_dead_letter() {
     let mut bench = Bench::connected();
     let key = bench.parses(said(1, "one"));

@@ -1,0 +1,59 @@
+//! The configuration in the link's own words.
+
+use intentd_core::ModelRef;
+
+use super::connection::{Publish, Settings, Subscription};
+use crate::config::{Broker, Mqtt};
+use crate::mqtt::outbound::{self, State};
+
+/// rumqttd sends no PUBACK while 100 of its own publishes wait for theirs, and ours wait for those of the answers:
+/// with QoS 1 towards it both would wait for ever. It keeps nothing beyond this process anyway.
+pub(super) fn answer_qos(config: &Mqtt) -> u8 {
+    match config.broker {
+        Broker::Embedded(_) => 0,
+        Broker::Remote { .. } => 1,
+    }
+}
+
+pub(super) fn settings(config: &Mqtt, status_topic: &str, model: &ModelRef) -> Settings {
+    let (host, port) = match &config.broker {
+        Broker::Embedded(listen) => (listen.ip().to_string(), listen.port()),
+        Broker::Remote { host, port } => (host.clone(), *port),
+    };
+    Settings {
+        protocol: config.protocol,
+        // rumqttc joins host and port with a colon.
+        host: if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host },
+        port,
+        client_id: config.client_id.clone(),
+        login: config.username.clone().map(|user| (user, config.password.clone())),
+        keep_alive: config.keep_alive,
+        session_expiry: config.session_expiry,
+        receive_maximum: config.receive_maximum,
+        will: status_publish(status_topic, State::Offline, model),
+    }
+}
+
+/// One filter each, however many routes share it.
+pub(super) fn subscriptions(config: &Mqtt) -> Vec<Subscription> {
+    let mut subscriptions: Vec<Subscription> = Vec::new();
+    for route in &config.routes {
+        let topic = route.topics.subscription();
+        let filter = match &route.share {
+            Some(group) => format!("$share/{group}/{topic}"),
+            None => topic.to_string(),
+        };
+        match subscriptions.iter_mut().find(|known| known.filter == filter) {
+            Some(known) => known.qos = known.qos.max(route.qos),
+            None => {
+                subscriptions.push(Subscription { filter, qos: route.qos, shared: route.share.is_some() })
+            }
+        }
+    }
+    subscriptions
+}
+
+pub(super) fn status_publish(topic: &str, state: State, model: &ModelRef) -> Publish {
+    let payload = outbound::status(state, model);
+    Publish { topic: topic.to_owned(), payload, qos: 1, retain: true, ..Default::default() }
+}
