@@ -66,7 +66,7 @@ fn answer_line(door: &mut Door, line: Result<String, BadLine>) -> Result<ParseRe
 /// Who understands.
 enum Door {
     Bundle { worker: Box<Worker>, model: ModelRef },
-    Server { runtime: Runtime, client: NluClient<Channel>, uri: String },
+    Server { runtime: Runtime, client: Box<NluClient<Channel>>, uri: String },
 }
 
 impl Door {
@@ -79,7 +79,7 @@ impl Door {
     fn server(uri: &str) -> Result<Self, Failure> {
         // One thread keeps the connection alive while standard input is waited for.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let client = runtime.block_on(client::connect(uri))?;
+        let client = Box::new(runtime.block_on(client::connect(uri))?);
         Ok(Self::Server { runtime, client, uri: uri.to_owned() })
     }
 

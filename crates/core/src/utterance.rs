@@ -125,7 +125,10 @@ impl Utterance {
             return Err(Invalid {
                 field: "options.min_confidence",
                 kind: InvalidKind::BadValue,
-                message: format!("{} is not a probability; give a number from 0 to 1", self.options.min_confidence),
+                message: format!(
+                    "{} is not a probability; give a number from 0 to 1",
+                    self.options.min_confidence
+                ),
             });
         }
         Ok(())

@@ -8,10 +8,11 @@ pub struct Activations {
     layout: Layout,
     /// One per token, then zeros up to a whole block.
     scales: Vec<f32>,
-    /// `[tokens, channels]`, signed.
-    rows: Vec<i8>,
+    /// `[tokens, channels]`, signed, already as wide as multiplications on most CPUs want it.
+    rows: Vec<i16>,
     /// `[blocks of tokens, channels / 4]` of one u32 per token: four neighbouring channels, the first in the lowest
     /// byte, as u8 with zero point 128. What lies beyond the last token is arbitrary.
+    #[cfg(target_arch = "x86_64")]
     quads: Vec<[u32; BLOCK]>,
 }
 
@@ -25,6 +26,7 @@ enum Layout {
     #[default]
     Rows,
     /// For instructions that sum four byte products per 32-bit lane: `vpmaddubsw` with `vpmaddwd`, `vpdpbusd`, `sdot`.
+    #[cfg(target_arch = "x86_64")]
     Quads,
 }
 
@@ -57,7 +59,8 @@ impl Activations {
     /// The integer of one channel of one token, whatever the layout: for tests and inspection.
     pub fn integer(&self, token: usize, channel: usize) -> i8 {
         match self.layout {
-            Layout::Rows => self.rows[token * self.channels + channel],
+            Layout::Rows => self.rows[token * self.channels + channel] as i8,
+            #[cfg(target_arch = "x86_64")]
             Layout::Quads => {
                 let block = token / BLOCK * (self.channels / 4);
                 let lane = self.quads[block + channel / 4][token % BLOCK] ^ ZERO_POINTS;
@@ -73,7 +76,7 @@ impl Activations {
     }
 
     /// Signed integers, `[tokens, channels]`.
-    pub(crate) fn rows(&self) -> &[i8] {
+    pub(crate) fn rows(&self) -> &[i16] {
         assert_eq!(self.layout, Layout::Rows, "another kernel quantised these activations");
         &self.rows
     }
@@ -96,7 +99,7 @@ impl Activations {
             for (channel, start) in (first..x.len()).step_by(tokens).enumerate() {
                 let integers = quantise_lanes(&load(x, start), &scale);
                 for (lane, integer) in integers[..lanes].iter().enumerate() {
-                    rows[lane * channels + channel] = *integer as u8 as i8;
+                    rows[lane * channels + channel] = i16::from(*integer as u8 as i8);
                 }
             }
         }
@@ -137,6 +140,7 @@ impl Activations {
 }
 
 /// Xor with it turns signed bytes into u8 with zero point 128, and back.
+#[cfg(target_arch = "x86_64")]
 const ZERO_POINTS: u32 = 0x8080_8080;
 
 /// Row scales of the block of tokens that begins at `first`.

@@ -11,6 +11,7 @@ pub struct Weights {
     /// `[outputs, depth / 4]`, four neighbouring channels together.
     quads: Vec<[i8; 4]>,
     /// -128 times each output's sum of weights: undoes the zero point of kernels that take activations as u8.
+    #[cfg(target_arch = "x86_64")]
     corrections: Vec<i32>,
     scales: Vec<f32>,
     biases: Vec<f32>,
@@ -63,13 +64,16 @@ impl Weights {
                 return Err(WeightsError::TooLarge(output));
             }
         }
-        let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum::<i32>();
         Ok(Self {
             outputs,
             groups,
             depth,
             quads: integers.as_chunks().0.to_vec(),
-            corrections: integers.chunks_exact(depth).map(|row| -128 * sum(row)).collect(),
+            #[cfg(target_arch = "x86_64")]
+            corrections: integers
+                .chunks_exact(depth)
+                .map(|row| -128 * row.iter().map(|&weight| i32::from(weight)).sum::<i32>())
+                .collect(),
             scales,
             biases,
         })

@@ -147,7 +147,7 @@ fn reuse_leaves_no_trace() {
         let mut reused = Activations::default();
         for tokens in [17, 1, 8, 3] {
             let x: Vec<f32> = (0..8 * tokens).map(|i| (i as f32).sin()).collect();
-            let mut run = |activations: &mut Activations| {
+            let run = |activations: &mut Activations| {
                 let mut out = vec![0.0; 2 * tokens];
                 kernel.quantise(&x, 8, tokens, activations);
                 kernel.multiply(activations, &weights, &mut out);

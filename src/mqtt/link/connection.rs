@@ -117,8 +117,6 @@ pub(super) enum Event<T> {
     Message(Message),
     /// PUBACK with the reason code of a refusal, or for QoS 0: written.
     Published { token: T, refused: Option<u8> },
-    /// DISCONNECT is written.
-    Disconnected,
     /// The end; nothing follows.
     Closed(Closed),
 }
@@ -153,7 +151,6 @@ pub(super) enum Raw {
         packet_id: u16,
         refused: Option<u8>,
     },
-    Disconnected,
     /// Anything else that shows that rumqttc turns.
     Turned,
     Closed(Closed),
@@ -278,7 +275,6 @@ impl<T> Connection<T> {
                 let token = self.tokens.acknowledged(packet_id)?;
                 Some(Event::Published { token, refused })
             }
-            Raw::Disconnected => Some(Event::Disconnected),
             Raw::Closed(closed) => Some(Event::Closed(closed)),
         }
     }

@@ -1,7 +1,7 @@
 //! The graceful stop: answer what is in flight, say goodbye, disconnect. What is not taken any more stays with the
 //! broker, unacknowledged, for the next start or, with a shared subscription, for the other daemons.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::connection::{Event, Request};
 use super::{Link, Phase, Step, Token, next_event};
@@ -15,6 +15,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 impl Link {
     pub(super) async fn drain(&mut self, tick: &mut tokio::time::Interval) {
+        self.rejoin(tick).await;
         if !matches!(self.phase, Phase::Subscribed { .. }) {
             tracing::info!(in_flight = self.delivery.in_flight(), "stopped without a broker");
             return;
@@ -26,6 +27,15 @@ impl Link {
         self.say_goodbye().await;
     }
 
+    /// The retained status must not go on saying that we are online.
+    async fn rejoin(&mut self, tick: &mut tokio::time::Interval) {
+        let end = tokio::time::Instant::now() + GOODBYE;
+        while self.rejoining {
+            let Ok(step) = tokio::time::timeout_at(end, self.select(tick)).await else { return };
+            self.apply(step);
+        }
+    }
+
     /// Before anything else, so that the broker gives no more of the group's utterances to us.
     fn leave_groups(&mut self) -> usize {
         let Some(connection) = &mut self.connection else { return 0 };
@@ -35,15 +45,10 @@ impl Link {
 
     /// Takes what the broker gave us before it read the UNSUBSCRIBE, but nothing else that is new.
     async fn finish(&mut self, tick: &mut tokio::time::Interval, mut unsubscribing: usize) {
-        let end = Instant::now() + DRAIN;
+        let end = tokio::time::Instant::now() + DRAIN;
         while (self.delivery.in_flight() > 0 || unsubscribing > 0) && self.connection.is_some() {
             self.show();
-            let step = tokio::select! {
-                event = next_event(&mut self.connection) => Step::Connection(event),
-                Some(parsed) = self.parses.join_next_with_id() => Step::Parsed(parsed),
-                _ = tick.tick() => Step::Tick,
-                () = tokio::time::sleep_until(end.into()) => return,
-            };
+            let Ok(step) = tokio::time::timeout_at(end, self.select(tick)).await else { return };
             match step {
                 Step::Connection(Event::Unsubscribed) => unsubscribing = unsubscribing.saturating_sub(1),
                 Step::Connection(Event::Message(_)) if unsubscribing == 0 => {}
@@ -61,7 +66,8 @@ impl Link {
         if let Some(connection) = &mut self.connection {
             connection.request(Request::Disconnect);
         }
-        self.wait_for(|event| matches!(event, Event::Disconnected)).await;
+        // Until the broker has closed: to close with something unread could take the DISCONNECT with it.
+        self.wait_for(|event| matches!(event, Event::Closed(_))).await;
     }
 
     async fn wait_for(&mut self, is_it: impl Fn(&Event<Token>) -> bool) {

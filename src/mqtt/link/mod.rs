@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use intentd_core::delivery::{Backoff, Delivery, Key, Publication};
+use intentd_core::delivery::{Backoff, Delivery, Key, Publication, Refusal};
 use intentd_core::{ModelRef, ParseError};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
@@ -63,6 +63,8 @@ pub(super) struct Link {
     phase: Phase,
     backoff: Backoff,
     taken_over: bool,
+    /// Left of our own accord and not back yet; the retained status still says online.
+    rejoining: bool,
     seldom: Seldom,
     parses: JoinSet<Understood>,
     parsing: HashMap<Id, Key>,
@@ -91,6 +93,8 @@ enum Phase {
     Refused { until: Instant, why: String },
     /// Utterances arrive.
     Subscribed { since: Instant },
+    /// Disconnecting in order to connect again; given up then.
+    Leaving { until: Instant },
 }
 
 /// What made the loop turn.
@@ -98,7 +102,6 @@ enum Step {
     Connection(Event<Token>),
     Parsed(Result<(Id, Understood), JoinError>),
     Tick,
-    Stop,
 }
 
 impl Link {
@@ -127,6 +130,7 @@ impl Link {
             phase: Phase::Waiting { until: Instant::now(), why: "not connected yet".to_owned() },
             backoff: Backoff::default(),
             taken_over: false,
+            rejoining: false,
             seldom: Seldom::default(),
             parses: JoinSet::new(),
             parsing: HashMap::new(),
@@ -142,23 +146,24 @@ impl Link {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.show();
-            match self.select(&mut tick, &mut stop).await {
-                Step::Stop => break,
-                step => self.apply(step),
-            }
+            let step = tokio::select! {
+                step = self.select(&mut tick) => step,
+                // An error means that nobody can ask any more, which is a stop as well.
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            self.apply(step);
         }
         self.drain(&mut tick).await;
         self.metrics.mqtt_connected.set(0);
         self.health.ended(Loop::Link);
     }
 
-    async fn select(&mut self, tick: &mut tokio::time::Interval, stop: &mut watch::Receiver<bool>) -> Step {
+    /// What comes first. Cancel-safe.
+    async fn select(&mut self, tick: &mut tokio::time::Interval) -> Step {
         let due = self.next_due();
         tokio::select! {
             event = next_event(&mut self.connection) => Step::Connection(event),
             Some(parsed) = self.parses.join_next_with_id() => Step::Parsed(parsed),
-            // An error means that nobody can ask any more, which is a stop as well.
-            _ = stop.wait_for(|stop| *stop) => Step::Stop,
             _ = tick.tick() => Step::Tick,
             () = tokio::time::sleep_until(due.into()) => Step::Tick,
         }
@@ -170,11 +175,17 @@ impl Link {
             Step::Connection(event) => self.on_event(now, event),
             Step::Parsed(parsed) => self.on_parsed(now, parsed),
             Step::Tick => self.on_tick(now),
-            Step::Stop => {}
         }
     }
 
     fn on_event(&mut self, now: Instant, event: Event<Token>) {
+        if let Phase::Leaving { .. } = self.phase {
+            // Not before the broker has closed: to close with something unread could take the DISCONNECT with it.
+            if let Event::Closed(_) = event {
+                self.connect_again(now);
+            }
+            return;
+        }
         match event {
             Event::Connected { session_present, limits } => self.on_connected(now, session_present, limits),
             Event::Subscribed { refused } => self.on_subscribed(now, refused),
@@ -182,11 +193,7 @@ impl Link {
             Event::Published { token: Token::Answer(publication), refused } => {
                 let actions = match refused {
                     None => self.delivery.on_published(now, publication),
-                    Some(code) => self.delivery.on_refused(
-                        now,
-                        publication,
-                        intentd_core::delivery::Refusal::Code(code),
-                    ),
+                    Some(code) => self.delivery.on_refused(now, publication, Refusal::Code(code)),
                 };
                 self.count("published", u64::from(refused.is_none()));
                 self.perform(now, actions);
@@ -195,9 +202,7 @@ impl Link {
                 tracing::warn!(?state, code, topic = self.status_topic, "the broker refused the status");
             }
             Event::Closed(closed) => self.on_closed(now, closed),
-            Event::Published { token: Token::Status(_), refused: None }
-            | Event::Unsubscribed
-            | Event::Disconnected => {}
+            Event::Published { token: Token::Status(_), refused: None } | Event::Unsubscribed => {}
         }
     }
 
@@ -229,6 +234,7 @@ impl Link {
             return;
         }
         self.phase = Phase::Subscribed { since: now };
+        self.rejoining = false;
         self.publish_status(State::Online);
         tracing::info!("subscribed");
     }
@@ -266,6 +272,7 @@ impl Link {
                 self.connection = Some(Connection::open(&self.settings));
             }
             Phase::Refused { until, .. } if *until <= now => self.subscribe(now),
+            Phase::Leaving { until } if *until <= now => self.connect_again(now),
             Phase::Subscribed { since } => {
                 let proven = if self.taken_over { PROVEN_AFTER_TAKEOVER } else { PROVEN_AFTER };
                 if now.duration_since(*since) >= proven {
@@ -291,10 +298,30 @@ impl Link {
         }
     }
 
+    /// The broker sent more than there is place for. It sends the rest again on a new connection, and all before it is
+    /// answered by now. With a DISCONNECT, so that the last will stays where it is.
+    fn leave(&mut self, now: Instant) {
+        self.delivery.on_disconnected();
+        if let Some(connection) = &mut self.connection {
+            connection.request(connection::Request::Disconnect);
+        }
+        self.rejoining = true;
+        self.phase = Phase::Leaving { until: now + TICK };
+    }
+
+    /// Not a failure, so it doesn't wait longer each time.
+    fn connect_again(&mut self, now: Instant) {
+        self.connection = None;
+        self.limits = None;
+        let why = "connecting again, for what was left to the broker".to_owned();
+        self.phase = Phase::Waiting { until: now + Backoff::FLOOR, why };
+    }
+
     /// The next connection is a new client.
     fn on_closed(&mut self, now: Instant, closed: Closed) {
         self.connection = None;
         self.limits = None;
+        self.rejoining = false;
         self.delivery.on_disconnected();
         self.taken_over |= closed.taken_over;
         let wait = self.backoff.next(fastrand::f64());
@@ -312,7 +339,9 @@ impl Link {
     /// When something is due without an event.
     fn next_due(&self) -> Instant {
         let retry = match &self.phase {
-            Phase::Waiting { until, .. } | Phase::Refused { until, .. } => Some(*until),
+            Phase::Waiting { until, .. } | Phase::Refused { until, .. } | Phase::Leaving { until } => {
+                Some(*until)
+            }
             Phase::Connecting { .. } | Phase::Subscribing { .. } | Phase::Subscribed { .. } => None,
         };
         let far = Instant::now() + TICK;
@@ -330,6 +359,7 @@ impl Link {
             }
             Phase::Subscribed { .. } => MqttState::Subscribed,
             Phase::Subscribing { .. } => MqttState::Unready("subscribing".to_owned()),
+            Phase::Leaving { .. } => MqttState::Unready("connecting again".to_owned()),
             Phase::Connecting { why } | Phase::Waiting { why, .. } | Phase::Refused { why, .. } => {
                 MqttState::Unready(why.clone())
             }

@@ -8,7 +8,7 @@ use intentd_core::Utterance;
 use intentd_core::admission::Door;
 use intentd_core::delivery::{Action, Arrival, Counted, Ignored, Key, Outgoing, Publication, Refusal};
 
-use super::connection::{Closed, Publish, Request};
+use super::connection::{Publish, Request};
 use super::{Link, Token, Understood, v5};
 use crate::convert;
 use crate::inference::Inference;
@@ -35,10 +35,7 @@ impl Link {
                         self.count("acknowledged", 1);
                     }
                 }
-                Action::Reconnect => {
-                    let reason = "the broker sent more at a time than is kept here".to_owned();
-                    self.on_closed(now, Closed { reason, taken_over: false });
-                }
+                Action::Reconnect => self.leave(now),
                 Action::Count(counted) => self.note(now, counted),
             }
         }
@@ -103,7 +100,7 @@ impl Link {
             }
             Counted::LeftToBroker => (
                 "left_to_broker",
-                Some("the broker sends more than the receive maximum; limit its messages in flight"),
+                Some("the broker sends more than the receive maximum; what has no place is left to it"),
             ),
             Counted::DeadLetter(reason) => {
                 self.metrics.mqtt_dead_letters.get_or_create(&[("reason", reason.as_str())]).inc();

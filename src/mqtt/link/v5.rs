@@ -94,7 +94,6 @@ fn translate(event: Event) -> Raw {
         Event::Outgoing(Outgoing::Subscribe(packet_id)) => Raw::SubscribeSent(packet_id),
         Event::Outgoing(Outgoing::Publish(packet_id)) => Raw::Sent(packet_id),
         Event::Outgoing(Outgoing::AwaitAck(_)) => Raw::Held,
-        Event::Outgoing(Outgoing::Disconnect) => Raw::Disconnected,
         _ => Raw::Turned,
     }
 }

@@ -237,18 +237,17 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        let cases: [(&[&str], Option<&str>, &[&str], &str); 6] = [
-            (&["a", "a"], None, &["O"], "twice"),
-            (&["a"], Some("oos"), &["O"], "oos"),
-            (&["oos"], Some("oos"), &["O"], "no intent in scope"),
-            (&["a"], None, &["B-x"], "lack O"),
-            (&["a"], None, &["O", "I-x"], "I-x"),
-            (&["a"], None, &["O", "x"], "\"x\""),
-        ];
-        for (intents, oos, tags, expected) in cases {
+        #[track_caller]
+        fn check(intents: &[&str], oos: Option<&str>, tags: &[&str], expected: &str) {
             let error = labels(intents, oos, tags).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+        check(&["a", "a"], None, &["O"], "twice");
+        check(&["a"], Some("oos"), &["O"], "oos");
+        check(&["oos"], Some("oos"), &["O"], "no intent in scope");
+        check(&["a"], None, &["B-x"], "lack O");
+        check(&["a"], None, &["O", "I-x"], "I-x");
+        check(&["a"], None, &["O", "x"], "\"x\"");
     }
 
     #[test]

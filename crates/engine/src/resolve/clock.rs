@@ -31,7 +31,6 @@ pub(crate) fn parse(words: &[String]) -> Option<Clock> {
         ["noon" | "midday"] => plain(12, 0),
         ["midnight"] => plain(0, 0),
         ["half", "past", hour @ ..] => plain(hour_of(hour)?, 30),
-        [minutes @ .., "past" | "after"] if minutes.is_empty() => return None,
         words if words.iter().any(|word| matches!(*word, "past" | "after" | "to" | "till")) => {
             relative(words)?
         }

@@ -205,7 +205,7 @@ mod tests {
             ("nine hundred ninety nine billion nine hundred ninety nine million", 999_999_000_000.0),
             ("twenty one point five", 21.5),
             ("point two five", 0.25),
-            ("three point one four one five", 3.1415),
+            ("three point one two zero five", 3.1205),
             ("fifty per cent", 50.0),
         ];
         for (text, expected) in cases {

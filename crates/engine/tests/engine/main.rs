@@ -1,5 +1,7 @@
 //! The engine against the committed bundle.
 
+#![expect(clippy::unwrap_used, reason = "tests may stop at the first surprise, in their helpers too")]
+
 /// Every way in which a bundle can be broken is refused with the right error.
 mod damage;
 /// The same answer in any batch, order and thread, and on every kernel.
