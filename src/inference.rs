@@ -115,11 +115,14 @@ impl Inference {
         let received = match deadline {
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), answered).await {
                 Ok(received) => received,
-                Err(_) => return Err(ParseError::DeadlineExceeded),
+                Err(_) => {
+                    self.shared.count_refusal(door, &ParseError::DeadlineExceeded);
+                    return Err(ParseError::DeadlineExceeded);
+                }
             },
             None => answered.await,
         };
-        received.unwrap_or_else(|_| Err(ParseError::Unavailable("the daemon is stopping")))
+        received.unwrap_or(Err(ParseError::Unavailable("the daemon is stopping")))
     }
 
     /// Every answer with an intent from now on, from either door.
@@ -195,9 +198,10 @@ impl Shared {
         loop {
             self.health.beat(Loop::Inference(index));
             let now = Instant::now();
-            let wake = match admission.next(now) {
+            let next = admission.next(now);
+            self.metrics.queue_depth.set(admission.depth() as i64);
+            let wake = match next {
                 Next::Batch { jobs, expired } => {
-                    self.metrics.queue_depth.set(admission.depth() as i64);
                     expired.into_iter().for_each(|job| self.expire(job));
                     if !jobs.is_empty() {
                         return Some(jobs);

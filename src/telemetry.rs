@@ -16,7 +16,9 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging to standard error or the journal. A second call in one process has no effect.
 pub fn start_logging(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The embedded broker's own lines are noise, an error at each goodbye among them: `mqtt::embedded` tells what matters.
+    let directives = format!("rumqttd=off,{}", log.level);
+    let filter = EnvFilter::try_new(directives).unwrap_or_else(|_| EnvFilter::new("info"));
     let registry = tracing_subscriber::registry().with(filter);
     let started = match effective_format(log.format) {
         LogFormat::Journald => match tracing_journald::layer() {

@@ -296,7 +296,7 @@ fn free_ports() -> Vec<String> {
     vec![setting("grpc.listen"), setting("mqtt.embedded.listen"), "http.listen=off".to_owned()]
 }
 
-fn demo<'a>(settings: &'a [String]) -> Vec<&'a str> {
+fn demo(settings: &[String]) -> Vec<&str> {
     let settings = settings.iter().flat_map(|setting| ["--set", setting]);
     ["demo", "--once"].into_iter().chain(settings).collect()
 }

@@ -123,7 +123,7 @@ async fn a_stream_answers_every_item_good_or_bad() {
     assert_eq!((answers.len(), ids), (200, (0..200).collect()));
     for mut answer in answers {
         let id: u32 = std::mem::take(&mut answer.id).parse().unwrap();
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             assert_eq!(timeless(answer), timeless(alone.clone()), "the same utterance, the same answer");
         } else {
             let error = answer.error.clone().unwrap();

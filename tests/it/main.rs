@@ -1,14 +1,22 @@
 //! Tests of the real daemon against real peers; one binary, because each test binary links the whole stack again.
+//!
+//! `#[cfg(test)]` tells clippy that all of it is test code, helpers too: they may unwrap.
 
 /// The commands of the binary: output and exit codes.
+#[cfg(test)]
 mod cli;
 /// Utterances over gRPC: answers, limits, deadlines, overload, drain.
+#[cfg(test)]
 mod grpc;
 /// The daemon, mosquitto, a device and a recording proxy to test with.
+#[cfg(test)]
 mod harness;
 /// Start, stop, and what stops the start.
+#[cfg(test)]
 mod lifecycle;
 /// Utterances over MQTT: routes, order, faults, dead letters.
+#[cfg(test)]
 mod mqtt;
 /// The walls of the house.
+#[cfg(test)]
 mod tidy;

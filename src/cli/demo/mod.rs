@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use comfy_table::Table;
 use tokio::sync::oneshot;
 use tonic::transport::Channel;
 
@@ -33,7 +34,7 @@ struct Played {
     text: &'static str,
     answer: ParseResponse,
     /// From asking to the answer, as the device or client saw it.
-    time: Duration,
+    round_trip: Duration,
 }
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
@@ -92,7 +93,7 @@ async fn play(config: &Config) -> Result<Vec<Played>, Failure> {
             Some(device) if i % 2 == 0 => ("MQTT", device.ask(&format!("demo-{i}"), text).await?),
             _ => ("gRPC", ask(&mut client, &uri, text).await?),
         };
-        played.push(Played { door, text, answer, time: began.elapsed() });
+        played.push(Played { door, text, answer, round_trip: began.elapsed() });
     }
     if let Some(device) = device {
         device.disconnect().await;
@@ -107,33 +108,48 @@ async fn ask(client: &mut NluClient<Channel>, uri: &str, text: &str) -> Result<P
 }
 
 fn show(played: &[Played], config: &Config, once: bool) -> Result<(), Failure> {
-    let mut table = screen::table(&["door", "utterance", "outcome", "intent", "sure", "slots", "time"]);
-    for Played { door, text, answer, time } in played {
-        let (intent, confidence) = answer::best(answer).unwrap_or(("", 0.0));
-        let guess = if answer.intent.is_none() { format!("({intent}?)") } else { intent.to_owned() };
-        let slots: Vec<String> = answer.slots.iter().map(answer::slot).collect();
-        table.add_row([
-            (*door).into(),
-            (*text).into(),
-            screen::outcome(answer::outcome(answer)),
-            guess.into(),
-            screen::number(format!("{:.0} %", confidence * 100.0)),
-            slots.join("\n").into(),
-            screen::number(screen::micros(time.as_secs_f64() * 1e6)),
-        ]);
-    }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{table}")?;
+    writeln!(out, "{}", table(played))?;
     writeln!(
         out,
-        "RECOGNIZED: act on it. UNCERTAIN: ask back. NOT_RECOGNIZED: outside what the bundle knows (its best guess in brackets)."
+        "✓ RECOGNIZED: act on it. ? UNCERTAIN: ask back. ✗ NOT_RECOGNIZED: don't act (best guess in brackets)."
     )?;
-    writeln!(out, "Time is the whole way: for MQTT from the device's publish through the broker and back.")?;
+    writeln!(
+        out,
+        "Time is the daemon's own; the round trip is what the asker saw, with MQTT twice through the broker."
+    )?;
     if !once {
         invite(&mut out, config)?;
     }
     out.flush()?;
     Ok(())
+}
+
+fn table(played: &[Played]) -> Table {
+    let mut table =
+        screen::table(&["door", "utterance", "outcome", "intent", "sure", "slots", "time", "round trip"]);
+    let wide = screen::is_wide(&table);
+    if !wide {
+        table.set_header(["door", "utterance", "", "intent", "sure", "slots", "time", "round trip"]);
+        screen::squeeze(&mut table);
+    }
+    for Played { door, text, answer, round_trip } in played {
+        let (intent, confidence) = answer::best(answer).unwrap_or(("", 0.0));
+        let intent = if answer.intent.is_none() { format!("({intent}?)") } else { intent.to_owned() };
+        let slots: Vec<String> = answer.slots.iter().map(answer::slot).collect();
+        let time = answer.timing.as_ref().map(|spent| screen::micros(spent.total_us.into()));
+        table.add_row([
+            (*door).into(),
+            (*text).into(),
+            screen::outcome(answer::outcome(answer), wide),
+            intent.into(),
+            screen::number(format!("{:.0} %", confidence * 100.0)),
+            slots.join("\n").into(),
+            screen::number(time.unwrap_or_default()),
+            screen::number(screen::micros(round_trip.as_secs_f64() * 1e6)),
+        ]);
+    }
+    table
 }
 
 /// Where it listens and how to talk to it.

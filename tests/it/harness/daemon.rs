@@ -11,30 +11,30 @@ use tempfile::TempDir;
 use super::{PATIENCE, free_port, signal, wait_for};
 
 /// A running (or stopped, or killed) daemon.
-pub struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     log: Arc<Mutex<String>>,
     environment: Vec<(String, String)>,
     /// Port of gRPC.
-    pub grpc: u16,
+    pub(crate) grpc: u16,
     /// Port of metrics and health.
-    pub http: u16,
+    pub(crate) http: u16,
     /// Port of the embedded broker, where it is used.
-    pub mqtt: u16,
+    pub(crate) mqtt: u16,
 }
 
 impl Daemon {
     /// Starts a daemon and waits until both its doors are ready. `mqtt` is the `[mqtt]` section of its
     /// configuration and what follows it; ports, gateway (`test`) and logs are set already.
-    pub fn start(mqtt: &str) -> Self {
+    pub(crate) fn start(mqtt: &str) -> Self {
         let daemon = Self::spawn(mqtt, &[]);
         daemon.wait_ready();
         daemon
     }
 
     /// Starts a daemon at once, with more environment.
-    pub fn spawn(mqtt: &str, environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn spawn(mqtt: &str, environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let (grpc, http, embedded) = (free_port(), free_port(), free_port());
         let config = format!(
@@ -43,21 +43,22 @@ impl Daemon {
              [mqtt.embedded]\nlisten = \"127.0.0.1:{embedded}\"\n"
         );
         std::fs::write(folder.path().join("intentd.toml"), config).unwrap();
-        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let environment: Vec<_> =
+            environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let log = Arc::new(Mutex::new(String::new()));
         let child = run(&folder, &environment, &log);
         Self { child, folder, log, environment, grpc, http, mqtt: embedded }
     }
 
     /// Starts it again after its end, with the same configuration and ports.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.child = run(&self.folder, &self.environment, &self.log);
         self.wait_ready();
     }
 
     /// Waits until `/readyz` says yes.
     #[track_caller]
-    pub fn wait_ready(&self) {
+    pub(crate) fn wait_ready(&self) {
         let end = Instant::now() + PATIENCE;
         let mut last = String::new();
         while Instant::now() < end {
@@ -71,7 +72,7 @@ impl Daemon {
     }
 
     /// What `/readyz` says.
-    pub fn ready(&self) -> Result<(), String> {
+    pub(crate) fn ready(&self) -> Result<(), String> {
         match self.get("/readyz") {
             Some((200, _)) => Ok(()),
             Some((status, body)) => Err(format!("{status}: {}", body.trim())),
@@ -80,38 +81,38 @@ impl Daemon {
     }
 
     /// Value of a metric, with its labels as printed; 0 where it isn't there yet.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let (_, body) = self.get("/metrics").expect("metrics answer");
         let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
     }
 
     /// Everything that it has logged.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
     /// SIGTERM, and its exit code.
     #[track_caller]
-    pub fn terminate(&mut self) -> Option<i32> {
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
         signal(&self.child, "TERM");
         self.exit().code()
     }
 
     /// A signal, such as `TERM`, without waiting for what comes of it.
-    pub fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Waits for its end.
     #[track_caller]
-    pub fn exit(&mut self) -> ExitStatus {
+    pub(crate) fn exit(&mut self) -> ExitStatus {
         let mut status = None;
         wait_for("the daemon's end", || {
             status = self.child.try_wait().unwrap();
@@ -144,7 +145,7 @@ impl Drop for Daemon {
     }
 }
 
-fn run(folder: &TempDir, environment: &Vec<(String, String)>, log: &Arc<Mutex<String>>) -> Child {
+fn run(folder: &TempDir, environment: &[(String, String)], log: &Arc<Mutex<String>>) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_intentd"))
         .args(["serve", "--config"])
         .arg(folder.path().join("intentd.toml"))

@@ -18,23 +18,23 @@ const MAX_PACKET: u32 = 1024 * 1024;
 
 /// What a device received.
 #[derive(Clone, Debug, Default)]
-pub struct Message {
-    pub topic: String,
-    pub payload: Vec<u8>,
-    pub retain: bool,
-    pub properties: PublishProperties,
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) retain: bool,
+    pub(crate) properties: PublishProperties,
 }
 
 impl Message {
     /// The payload as JSON.
     #[track_caller]
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.payload).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
 /// A connected device.
-pub struct Device {
+pub(crate) struct Device {
     client: Client,
     messages: Receiver<Message>,
     kept: VecDeque<Message>,
@@ -55,7 +55,7 @@ struct Counts {
 
 impl Device {
     /// Connects with MQTT 5.
-    pub fn v5(port: u16) -> Self {
+    pub(crate) fn v5(port: u16) -> Self {
         let id = format!("device-{}", uuid::Uuid::new_v4());
         let mut options = v5::MqttOptions::new(id, "127.0.0.1", port);
         options.set_keep_alive(Duration::from_secs(30)).set_clean_start(false);
@@ -79,7 +79,7 @@ impl Device {
     }
 
     /// Connects with MQTT 3.1.1.
-    pub fn v311(port: u16) -> Self {
+    pub(crate) fn v311(port: u16) -> Self {
         let id = format!("device-{}", uuid::Uuid::new_v4());
         let mut options = rumqttc::MqttOptions::new(id, "127.0.0.1", port);
         options.set_keep_alive(Duration::from_secs(30)).set_clean_session(false);
@@ -103,7 +103,7 @@ impl Device {
 
     /// Subscribes with QoS 1 and waits for the SUBACK.
     #[track_caller]
-    pub fn subscribe(&self, filter: &str) {
+    pub(crate) fn subscribe(&self, filter: &str) {
         let before = self.counts.subscribed.load(Ordering::SeqCst);
         match &self.client {
             Client::V5(client) => client.subscribe(filter, QoS5::AtLeastOnce).unwrap(),
@@ -113,7 +113,7 @@ impl Device {
     }
 
     /// Publishes with QoS 1, not retained.
-    pub fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
+    pub(crate) fn publish(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
         self.sent += 1;
         match &self.client {
             Client::V5(client) => client.publish(topic, QoS5::AtLeastOnce, false, payload.into()).unwrap(),
@@ -124,7 +124,7 @@ impl Device {
     }
 
     /// Publishes with QoS 1, retained.
-    pub fn publish_retained(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
+    pub(crate) fn publish_retained(&mut self, topic: &str, payload: impl Into<Vec<u8>>) {
         self.sent += 1;
         match &self.client {
             Client::V5(client) => client.publish(topic, QoS5::AtLeastOnce, true, payload.into()).unwrap(),
@@ -135,7 +135,7 @@ impl Device {
     }
 
     /// Publishes with QoS 0.
-    pub fn publish_qos0(&self, topic: &str, payload: impl Into<Vec<u8>>) {
+    pub(crate) fn publish_qos0(&self, topic: &str, payload: impl Into<Vec<u8>>) {
         match &self.client {
             Client::V5(client) => client.publish(topic, QoS5::AtMostOnce, false, payload.into()).unwrap(),
             Client::V311(client) => {
@@ -146,7 +146,12 @@ impl Device {
 
     /// Publishes with QoS 1 and properties of MQTT 5.
     #[track_caller]
-    pub fn publish_with(&mut self, topic: &str, payload: impl Into<Vec<u8>>, properties: PublishProperties) {
+    pub(crate) fn publish_with(
+        &mut self,
+        topic: &str,
+        payload: impl Into<Vec<u8>>,
+        properties: PublishProperties,
+    ) {
         self.sent += 1;
         let Client::V5(client) = &self.client else { panic!("MQTT 3.1.1 has no properties") };
         client.publish_with_properties(topic, QoS5::AtLeastOnce, false, payload.into(), properties).unwrap();
@@ -154,7 +159,7 @@ impl Device {
 
     /// Waits until the broker has acknowledged everything published so far.
     #[track_caller]
-    pub fn wait_acknowledged(&self) {
+    pub(crate) fn wait_acknowledged(&self) {
         wait_for("PUBACKs of the device's publishes", || {
             self.counts.acknowledged.load(Ordering::SeqCst) >= self.sent
         });
@@ -162,13 +167,13 @@ impl Device {
 
     /// The next message on a topic; others are kept for later.
     #[track_caller]
-    pub fn receive(&mut self, topic: &str) -> Message {
+    pub(crate) fn receive(&mut self, topic: &str) -> Message {
         self.receive_within(PATIENCE, topic)
             .unwrap_or_else(|| panic!("nothing on {topic} within {PATIENCE:?}"))
     }
 
     /// The same, none after `limit`.
-    pub fn receive_within(&mut self, limit: Duration, topic: &str) -> Option<Message> {
+    pub(crate) fn receive_within(&mut self, limit: Duration, topic: &str) -> Option<Message> {
         if let Some(at) = self.kept.iter().position(|message| message.topic == topic) {
             return self.kept.remove(at);
         }

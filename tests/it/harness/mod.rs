@@ -1,37 +1,37 @@
 //! What the tests run against: the real daemon, a real mosquitto, a device and a recording proxy. Each has its own
 //! temporary folder and free ports on loopback, is bounded in time, and ends with its value.
 
-pub mod daemon;
-pub mod device;
-pub mod mosquitto;
-pub mod proxy;
+pub(crate) mod daemon;
+pub(crate) mod device;
+pub(crate) mod mosquitto;
+pub(crate) mod proxy;
 
-pub use daemon::Daemon;
-pub use device::{Device, Message};
-pub use mosquitto::Mosquitto;
-pub use proxy::Proxy;
+pub(crate) use daemon::Daemon;
+pub(crate) use device::{Device, Message};
+pub(crate) use mosquitto::Mosquitto;
+pub(crate) use proxy::Proxy;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Child;
 use std::time::{Duration, Instant};
 
 /// Nothing in these tests takes longer when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A port that was free a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits until `condition` holds; panics with `what` after [`PATIENCE`].
 #[track_caller]
-pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
     wait_within(PATIENCE, what, condition);
 }
 
 /// The same with its own limit.
 #[track_caller]
-pub fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let end = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < end, "not within {limit:?}: {what}");

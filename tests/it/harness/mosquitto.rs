@@ -7,21 +7,21 @@ use tempfile::TempDir;
 use super::{free_port, listens, signal, wait_for};
 
 /// A running or stopped broker.
-pub struct Mosquitto {
+pub(crate) struct Mosquitto {
     child: Option<Child>,
     folder: TempDir,
     /// Its port, the same after a restart.
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Mosquitto {
     /// Starts it and waits until it listens. Its own defaults would silently drop what waits behind 1,000 messages.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with("")
     }
 
     /// The same with more lines of configuration.
-    pub fn start_with(more: &str) -> Self {
+    pub(crate) fn start_with(more: &str) -> Self {
         let folder = TempDir::new().unwrap();
         let port = free_port();
         let config = format!(
@@ -36,7 +36,7 @@ impl Mosquitto {
     }
 
     /// Ends it with SIGTERM, so that it writes its sessions to disk.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             signal(&child, "TERM");
             child.wait().unwrap();
@@ -44,7 +44,7 @@ impl Mosquitto {
     }
 
     /// Starts it again.
-    pub fn resume(&mut self) {
+    pub(crate) fn resume(&mut self) {
         let child = Command::new("mosquitto")
             .arg("-c")
             .arg(self.folder.path().join("mosquitto.conf"))
@@ -57,7 +57,7 @@ impl Mosquitto {
     }
 
     /// What a broker without its disk knows after a restart: nothing. To be called while it is stopped.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         std::fs::remove_file(self.folder.path().join("mosquitto.db")).unwrap();
     }
 }

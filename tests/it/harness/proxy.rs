@@ -8,34 +8,34 @@ use std::time::Duration;
 
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub(crate) enum Way {
     ToBroker,
     FromBroker,
 }
 
 /// A packet as far as these tests look at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// Which connection, counted from 0.
-    pub line: usize,
-    pub way: Way,
+    pub(crate) line: usize,
+    pub(crate) way: Way,
     /// Packet type of the fixed header: 3 PUBLISH, 4 PUBACK, 8 SUBSCRIBE, ...
-    pub kind: u8,
+    pub(crate) kind: u8,
     /// Of PUBLISH (QoS 1) and PUBACK, else 0.
-    pub packet_id: u16,
+    pub(crate) packet_id: u16,
     /// Of PUBLISH.
-    pub topic: String,
+    pub(crate) topic: String,
 }
 
 /// Packet types of MQTT.
-pub const PUBLISH: u8 = 3;
-pub const PUBACK: u8 = 4;
-pub const SUBSCRIBE: u8 = 8;
+pub(crate) const PUBLISH: u8 = 3;
+pub(crate) const PUBACK: u8 = 4;
+pub(crate) const SUBSCRIBE: u8 = 8;
 
 /// A running proxy.
-pub struct Proxy {
+pub(crate) struct Proxy {
     /// Where the daemon connects to.
-    pub port: u16,
+    pub(crate) port: u16,
     shared: Arc<Shared>,
 }
 
@@ -48,7 +48,7 @@ struct Shared {
 
 impl Proxy {
     /// Listens on a free port and connects each client to `broker`.
-    pub fn start(broker: u16) -> Self {
+    pub(crate) fn start(broker: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared::default());
@@ -65,17 +65,17 @@ impl Proxy {
     }
 
     /// Everything so far, in order.
-    pub fn packets(&self) -> Vec<Packet> {
+    pub(crate) fn packets(&self) -> Vec<Packet> {
         self.shared.packets.lock().unwrap().clone()
     }
 
     /// Lets nothing through to the broker, or all again.
-    pub fn hold(&self, holding: bool) {
+    pub(crate) fn hold(&self, holding: bool) {
         self.shared.holding.store(holding, Ordering::SeqCst);
     }
 
     /// Ends every open connection at once.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         for line in self.shared.open.lock().unwrap().drain(..) {
             let _ = line.shutdown(Shutdown::Both);
         }
