@@ -47,7 +47,7 @@ pub const REVISION: &str = env!("INTENTD_REVISION");
 /// After a signal everything admitted is answered within this time, or broken off. systemd kills after 20 s.
 const DRAIN: Duration = Duration::from_secs(9);
 
-/// Why the daemon can't start or go on.
+/// Why the daemon can't start, or can't go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The operator gives another bundle.
@@ -70,6 +70,9 @@ pub enum StartError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// A door failed while it served; the log says why. Whoever supervises starts again.
+    #[error("a door has closed by itself, see the log")]
+    DoorClosed,
     /// The system lacks something that every daemon needs.
     #[error("the system refused a thread or a signal handler: {0}")]
     System(#[from] std::io::Error),
@@ -142,17 +145,17 @@ impl App {
         tracing::info!(grpc = %addresses.0, http = ?addresses.1, gateway = config.gateway, "serving");
         let watchdog = tokio::spawn(health.clone().keep_watchdog());
 
-        let reason = tokio::select! {
-            reason = asked => reason,
-            Some(_) = doors.join_next() => "a door has closed by itself",
+        let end = tokio::select! {
+            reason = asked => Ok(reason),
+            Some(_) = doors.join_next() => Err(StartError::DoorClosed),
         };
-        tracing::info!(reason, "draining");
+        tracing::info!(reason = end.as_ref().unwrap_or(&"a door has closed by itself"), "draining");
         health.draining();
         stop.send_replace(true);
         drain(doors, workers).await;
         watchdog.abort();
         drop(broker);
-        Ok(())
+        end.map(drop)
     }
 }
 

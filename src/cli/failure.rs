@@ -75,6 +75,7 @@ impl From<StartError> for Failure {
         let code = match error {
             StartError::Bundle { .. } => CONFIG,
             StartError::Port { .. } => UNAVAILABLE,
+            StartError::DoorClosed => SOFTWARE,
             StartError::System(_) => SYSTEM,
         };
         Self { code, message: error.to_string() }
