@@ -87,6 +87,13 @@ impl Daemon {
         line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
     }
 
+    /// Bytes that the kernel has had to store for it: pages it dirtied in files, not pipes or sockets (proc(5), `io`).
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+        written.parse().unwrap()
+    }
+
     /// Everything that it has logged.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
