@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use intentd_core::admission::Limits;
-use intentd_engine::{Engine, OpenError};
+use intentd_engine::{Engine, OpenError, Thresholds};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -100,7 +100,7 @@ impl App {
             None => None,
         };
         let broker = start_broker(&config)?;
-        let engine = open(&config.bundle)?;
+        let engine = open(&config.bundle, config.thresholds)?;
         let (metrics, mut registry) = Metrics::new();
         telemetry::register_build(&mut registry, engine.model(), engine.kernel());
         let health = Health::default();
@@ -176,8 +176,8 @@ fn start_broker(config: &Config) -> Result<Option<Embedded>, StartError> {
     }
 }
 
-fn open(bundle: &Path) -> Result<Arc<Engine>, StartError> {
-    let opened = Engine::open(bundle);
+fn open(bundle: &Path, site: Thresholds) -> Result<Arc<Engine>, StartError> {
+    let opened = Engine::open(bundle, site);
     let engine = opened.map_err(|source| StartError::Bundle {
         path: bundle.display().to_string(),
         source: Box::new(source),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use intentd_engine::Engine;
+use intentd_engine::{Engine, Thresholds};
 
 use super::Failure;
 use crate::config::{Config, Log, LogFormat, Sources};
@@ -18,8 +18,12 @@ const QUIET: &str = "warn,rumqttd=off";
 pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
     let config = Config::load(&Sources::default())?;
     start_quiet_logging(&config.log, false);
-    let folder = folder.map_or(config.bundle, PathBuf::from);
-    Engine::open(&folder)
+    // The site's thresholds were set for the site's bundle.
+    let (folder, thresholds) = match folder {
+        Some(folder) => (PathBuf::from(folder), Thresholds::default()),
+        None => (config.bundle, config.thresholds),
+    };
+    Engine::open(&folder, thresholds)
         .map_err(|error| Failure::config(format!("no usable bundle in {}: {error}", folder.display())))
 }
 

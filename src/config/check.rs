@@ -20,6 +20,15 @@ pub(super) fn contradictions(config: &Config, read: &mut Reader) {
         loops(mqtt, &config.gateway, read);
     }
     same_port(config, read);
+    if let (Some(recognized), Some(not_recognized)) =
+        (config.thresholds.recognized, config.thresholds.not_recognized)
+        && not_recognized > recognized
+    {
+        read.mistake(
+            "model.not_recognized",
+            format!("{not_recognized} is above model.recognized, {recognized}"),
+        );
+    }
 }
 
 fn beyond_loopback(key: &str, address: SocketAddr, lacks: &str, read: &mut Reader) {

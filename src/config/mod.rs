@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use config::{Environment, File, FileFormat};
 use intentd_core::topic::Route as Topics;
+use intentd_engine::Thresholds;
 
 use read::Reader;
 
@@ -37,6 +38,8 @@ pub struct Config {
     pub mqtt: Option<Mqtt>,
     /// Folder of the bundle.
     pub bundle: PathBuf,
+    /// This site's thresholds, where they differ from the bundle's.
+    pub thresholds: Thresholds,
     /// Worker threads, at least one.
     pub threads: usize,
     /// Who may wait, and for how long.
@@ -232,6 +235,10 @@ impl Config {
             },
             mqtt: Mqtt::read(read, &gateway),
             bundle: bundle(read),
+            thresholds: Thresholds {
+                recognized: read.probability("model.recognized"),
+                not_recognized: read.probability("model.not_recognized"),
+            },
             threads: threads(read.whole("engine.threads", 0, 64)),
             admission: Admission {
                 places: read.whole("admission.places", 1, 65_536),

@@ -58,6 +58,16 @@ impl Reader {
         number.or_else(|| T::try_from(least).ok()).expect("the least value fits its type")
     }
 
+    /// A probability; none when empty.
+    pub(super) fn probability(&mut self, key: &str) -> Option<f32> {
+        let legal = |text: &str| f32::from_str(text).ok().filter(|p| (0.0..=1.0).contains(p));
+        self.parse(key, "a number from 0 to 1, or empty for the bundle's own", |text| match text {
+            "" => Some(None),
+            text => legal(text).map(Some),
+        })
+        .flatten()
+    }
+
     pub(super) fn duration(&mut self, key: &str, least: &str, most: &str) -> Duration {
         let limit = |text: &str| humantime::parse_duration(text).unwrap_or_default();
         let (low, high) = (limit(least), limit(most));

@@ -161,3 +161,17 @@ fn a_password_is_never_printed() {
     assert!(!show(&Sources { file: None, flags }).unwrap().contains("canary"));
     assert_eq!(mistakes(load(&[("mqtt.password_file", "/nonexistent")])), ["mqtt.password_file"]);
 }
+
+#[test]
+fn thresholds_are_probabilities_in_order() {
+    assert_eq!(load(&[]).unwrap().thresholds, Thresholds::default());
+    let set = load(&[("model.recognized", "0.9"), ("model.not_recognized", "0.2")]).unwrap();
+    assert_eq!(set.thresholds, Thresholds { recognized: Some(0.9), not_recognized: Some(0.2) });
+    for (key, value) in
+        [("model.recognized", "1.1"), ("model.recognized", "NaN"), ("model.not_recognized", "few")]
+    {
+        assert_eq!(mistakes(load(&[(key, value)])), [key], "{value}");
+    }
+    let crossed = load(&[("model.recognized", "0.2"), ("model.not_recognized", "0.9")]);
+    assert_eq!(mistakes(crossed), ["model.not_recognized"]);
+}

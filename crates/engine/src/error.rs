@@ -14,6 +14,9 @@ pub enum OpenError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The site's thresholds contradict each other or the bundle's.
+    #[error("model.recognized and model.not_recognized together with those of the bundle: {0}")]
+    Thresholds(String),
     /// The manifest is not one.
     #[error("{}: {message}; fetch the bundle again", path.display())]
     Manifest {

@@ -37,7 +37,7 @@ use model::{Model, Operators};
 use tokenizer::Tokenizer;
 use worker::Shared;
 
-pub use bundle::{FileEntry, Labels, Manifest};
+pub use bundle::{FileEntry, Labels, Manifest, Thresholds};
 pub use error::{OpenError, WorkerError};
 pub use model::Operator;
 pub use worker::Worker;
@@ -62,11 +62,12 @@ pub struct StartupTimes {
 }
 
 impl Engine {
-    /// Opens a bundle: verifies every file, builds the graphs, runs the self-test.
+    /// Opens a bundle: verifies every file, builds the graphs, runs the self-test. From then on the site's thresholds
+    /// hold, where it has any.
     ///
     /// # Errors
     /// The file at fault and what to do about it. Nothing of a bundle that fails is kept.
-    pub fn open(bundle: &Path) -> Result<Self, OpenError> {
+    pub fn open(bundle: &Path, site: Thresholds) -> Result<Self, OpenError> {
         let started = Instant::now();
         let mut verified = bundle::verify(bundle)?;
         let verify = started.elapsed();
@@ -81,6 +82,7 @@ impl Engine {
         let model = ModelRef { name: shared.manifest.name.clone(), version: shared.manifest.version.clone() };
         let mut engine = Self { model, kernel, shared, startup: StartupTimes::default() };
         engine.self_test(&verified, &vectors)?;
+        engine.override_thresholds(site)?;
         engine.startup = StartupTimes { verify, load, self_test: started.elapsed() };
         Ok(engine)
     }
@@ -126,6 +128,15 @@ impl Engine {
     /// When the runtime cannot start a graph.
     pub fn worker(&self) -> Result<Worker, WorkerError> {
         Worker::start(Arc::clone(&self.shared))
+    }
+
+    fn override_thresholds(&mut self, site: Thresholds) -> Result<(), OpenError> {
+        let calibration = self.shared.calibration.intent.with(site).map_err(OpenError::Thresholds)?;
+        // The self-test's worker is gone, so nobody else holds it.
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.calibration.intent = calibration;
+        }
+        Ok(())
     }
 
     fn self_test(&self, verified: &Verified, vectors: &[SelfTestLine]) -> Result<(), OpenError> {

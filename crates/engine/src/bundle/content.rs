@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use intentd_core::Task;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -58,6 +59,15 @@ pub(crate) struct IntentCalibration {
     pub(crate) not_recognized: f32,
 }
 
+/// A site's own thresholds; none: the bundle's.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Thresholds {
+    /// Confidence from which an intent is RECOGNIZED.
+    pub recognized: Option<f32>,
+    /// Confidence below which an utterance is NOT_RECOGNIZED.
+    pub not_recognized: Option<f32>,
+}
+
 /// Temperature of the slots head.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub(crate) struct SlotsCalibration {
@@ -88,10 +98,12 @@ impl Labels {
     pub(crate) fn read(bundle: &mut Verified) -> Result<Self, OpenError> {
         const FILE: &str = "labels.json";
         let file: LabelsFile = read_json(bundle, FILE)?;
-        Self::from_file(file).map_err(|message| OpenError::Content { path: bundle.path(FILE), message })
+        let has_intents = bundle.manifest.supported_tasks().contains(&Task::Intent);
+        Self::from_file(file, has_intents)
+            .map_err(|message| OpenError::Content { path: bundle.path(FILE), message })
     }
 
-    fn from_file(file: LabelsFile) -> Result<Self, String> {
+    fn from_file(file: LabelsFile, has_intents: bool) -> Result<Self, String> {
         check_names("intents", &file.intents)?;
         check_names("tags", &file.tags)?;
         let out_of_scope = match &file.out_of_scope {
@@ -110,7 +122,7 @@ impl Labels {
             .filter(|(index, _)| Some(*index) != out_of_scope)
             .map(|(_, name)| name.clone())
             .collect();
-        if intents.is_empty() {
+        if has_intents && intents.is_empty() {
             return Err("names no intent in scope".to_owned());
         }
         let (slots, tags) = read_tags(&file.tags)?;
@@ -134,7 +146,23 @@ impl Calibration {
                 return Err(format!("{name} is {value}; it must be positive"));
             }
         }
-        let IntentCalibration { recognized, not_recognized, .. } = self.intent;
+        self.intent.check_thresholds()
+    }
+}
+
+impl IntentCalibration {
+    /// Lays a site's thresholds over the bundle's.
+    pub(crate) fn with(self, site: Thresholds) -> Result<Self, String> {
+        let overridden = Self {
+            recognized: site.recognized.unwrap_or(self.recognized),
+            not_recognized: site.not_recognized.unwrap_or(self.not_recognized),
+            ..self
+        };
+        overridden.check_thresholds().map(|()| overridden)
+    }
+
+    fn check_thresholds(&self) -> Result<(), String> {
+        let Self { recognized, not_recognized, .. } = *self;
         if !(0.0 <= not_recognized && not_recognized <= recognized && recognized <= 1.0) {
             return Err(format!(
                 "thresholds must be 0 <= not_recognized <= recognized <= 1, but are {not_recognized} and {recognized}"
@@ -212,13 +240,24 @@ fn read_tags(names: &[String]) -> Result<(Vec<String>, Vec<Tag>), String> {
 mod tests {
     use super::*;
 
-    fn labels(intents: &[&str], out_of_scope: Option<&str>, tags: &[&str]) -> Result<Labels, String> {
+    fn file(intents: &[&str], out_of_scope: Option<&str>, tags: &[&str]) -> LabelsFile {
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        Labels::from_file(LabelsFile {
+        LabelsFile {
             intents: owned(intents),
             out_of_scope: out_of_scope.map(str::to_owned),
             tags: owned(tags),
-        })
+        }
+    }
+
+    fn labels(intents: &[&str], out_of_scope: Option<&str>, tags: &[&str]) -> Result<Labels, String> {
+        Labels::from_file(file(intents, out_of_scope, tags), true)
+    }
+
+    #[test]
+    fn a_bundle_without_the_intent_task_needs_no_intents() {
+        let labels = Labels::from_file(file(&[], None, &["O", "B-room"]), false).unwrap();
+        assert!(labels.intents.is_empty());
+        assert_eq!(labels.slots, ["room"]);
     }
 
     #[test]
@@ -248,6 +287,18 @@ mod tests {
         check(&["a"], None, &["B-x"], "lack O");
         check(&["a"], None, &["O", "I-x"], "I-x");
         check(&["a"], None, &["O", "x"], "\"x\"");
+    }
+
+    #[test]
+    fn a_sites_thresholds_replace_those_it_names() {
+        let bundle = IntentCalibration { temperature: 1.5, recognized: 0.8, not_recognized: 0.4 };
+        let site = |recognized, not_recognized| bundle.with(Thresholds { recognized, not_recognized });
+        let thresholds =
+            |calibration: IntentCalibration| (calibration.recognized, calibration.not_recognized);
+        assert_eq!(site(None, None).map(thresholds), Ok((0.8, 0.4)));
+        assert_eq!(site(Some(0.9), None).map(thresholds), Ok((0.9, 0.4)));
+        assert_eq!(site(None, Some(0.1)).map(thresholds), Ok((0.8, 0.1)));
+        assert!(site(Some(0.3), None).is_err(), "below the bundle's not_recognized");
     }
 
     #[test]

@@ -4,8 +4,8 @@ mod content;
 mod manifest;
 mod verify;
 
-pub use content::Labels;
 pub(crate) use content::{Calibration, IntentCalibration, SelfTestLine, Tag};
+pub use content::{Labels, Thresholds};
 pub(crate) use manifest::task_name;
 pub use manifest::{FileEntry, Manifest};
 pub(crate) use verify::{Verified, verify};

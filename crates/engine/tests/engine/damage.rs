@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use intentd_engine::{Engine, OpenError};
+use intentd_engine::{Engine, OpenError, Thresholds};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -63,7 +63,7 @@ impl Copy {
     }
 
     fn error(&self) -> OpenError {
-        Engine::open(self.folder.path()).err().expect("the bundle must be refused")
+        Engine::open(self.folder.path(), Thresholds::default()).err().expect("the bundle must be refused")
     }
 }
 
@@ -77,7 +77,7 @@ fn an_untouched_copy_opens() {
     let copy = Copy::new();
     // What the manifest does not list is not looked at.
     fs::write(copy.path("encoder.onnx.orig"), b"whatever").unwrap();
-    Engine::open(copy.folder.path()).unwrap();
+    Engine::open(copy.folder.path(), Thresholds::default()).unwrap();
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn malformed_graphs_are_errors() {
         fs::write(copy.path("heads/intent.onnx"), bytes).unwrap();
         copy.vouch_for("heads/intent.onnx");
         // A flipped byte in a name changes nothing; all else is an error that names a file of the bundle.
-        match Engine::open(copy.folder.path()) {
+        match Engine::open(copy.folder.path(), Thresholds::default()) {
             Ok(_) => assert!(case >= 4, "case {case} opened"),
             Err(error) => names(&error, copy.folder.path()),
         }

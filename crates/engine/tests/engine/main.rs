@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use intentd_core::{ParseError, Understanding, Utterance};
-use intentd_engine::Engine;
+use intentd_engine::{Engine, Thresholds};
 use serde_json::Value;
 
 fn bundle() -> PathBuf {
@@ -25,7 +25,7 @@ fn bundle() -> PathBuf {
 /// Opened once for all tests: opening runs the self-test.
 fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::open(&bundle()).unwrap())
+    ENGINE.get_or_init(|| Engine::open(&bundle(), Thresholds::default()).unwrap())
 }
 
 fn said(text: &str) -> Utterance {
