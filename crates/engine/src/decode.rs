@@ -17,7 +17,7 @@ pub(crate) struct Span {
 }
 
 /// Finds the spans. `scores` holds, for each word, the raw scores of all tags.
-pub(crate) fn spans(tags: &[Tag], scores: &[Vec<f32>], temperature: f32) -> Vec<Span> {
+pub(crate) fn spans(tags: &[Tag], scores: &[&[f32]], temperature: f32) -> Vec<Span> {
     let path = best_path(tags, scores);
     let mut spans: Vec<Span> = Vec::new();
     for (word, &tag) in path.iter().enumerate() {
@@ -28,8 +28,7 @@ pub(crate) fn spans(tags: &[Tag], scores: &[Vec<f32>], temperature: f32) -> Vec<
         }
     }
     for span in &mut spans {
-        let probabilities =
-            span.words.clone().map(|word| log_softmax(&scores[word], temperature)[path[word]]);
+        let probabilities = span.words.clone().map(|word| log_softmax(scores[word], temperature)[path[word]]);
         span.confidence = (probabilities.sum::<f32>() / span.words.len() as f32).exp();
     }
     spans
@@ -37,14 +36,14 @@ pub(crate) fn spans(tags: &[Tag], scores: &[Vec<f32>], temperature: f32) -> Vec<
 
 /// Viterbi over the legal sequences: I-x follows only B-x or I-x. The temperature divides all scores of all sequences
 /// alike and the normalisation of a word adds the same to each, so raw scores decide.
-fn best_path(tags: &[Tag], scores: &[Vec<f32>]) -> Vec<usize> {
+fn best_path(tags: &[Tag], scores: &[&[f32]]) -> Vec<usize> {
     let mut totals: Vec<f32> = vec![];
     let mut came_from: Vec<Vec<usize>> = vec![];
     for (word, scores) in scores.iter().enumerate() {
         let anywhere = best(totals.iter().copied().enumerate());
         let mut next = Vec::with_capacity(tags.len());
         let mut from = Vec::with_capacity(tags.len());
-        for (&tag, &score) in tags.iter().zip(scores) {
+        for (&tag, &score) in tags.iter().zip(*scores) {
             let (source, total) = match tag {
                 Tag::Inside(slot) => {
                     let legal = totals.iter().copied().enumerate().filter(|(source, _)| {
@@ -83,6 +82,10 @@ mod tests {
 
     const TAGS: [Tag; 5] = [Tag::Outside, Tag::Begin(0), Tag::Inside(0), Tag::Begin(1), Tag::Inside(1)];
 
+    fn rows(scores: &[Vec<f32>]) -> Vec<&[f32]> {
+        scores.iter().map(Vec::as_slice).collect()
+    }
+
     fn words(spans: &[Span]) -> Vec<(usize, Range<usize>)> {
         spans.iter().map(|span| (span.slot, span.words.clone())).collect()
     }
@@ -91,24 +94,24 @@ mod tests {
     fn neighbouring_slots_stay_apart() {
         let one_hot = |tag: usize| (0..5).map(|t| if t == tag { 9.0 } else { 0.0 }).collect();
         let scores: Vec<Vec<f32>> = [1, 2, 1, 0, 3, 4, 4].map(one_hot).to_vec();
-        assert_eq!(words(&spans(&TAGS, &scores, 1.0)), [(0, 0..2), (0, 2..3), (1, 4..7)]);
-        assert!(spans(&TAGS, &scores, 1.0).iter().all(|span| span.confidence > 0.99));
+        assert_eq!(words(&spans(&TAGS, &rows(&scores), 1.0)), [(0, 0..2), (0, 2..3), (1, 4..7)]);
+        assert!(spans(&TAGS, &rows(&scores), 1.0).iter().all(|span| span.confidence > 0.99));
     }
 
     #[test]
     fn a_slot_never_begins_inside() {
         // I-0 is best at the first word, but a legal sequence must begin with O or B.
         let scores = vec![vec![0.0, 1.0, 5.0, 0.0, 0.0], vec![0.0, 0.0, 5.0, 0.0, 0.0]];
-        assert_eq!(words(&spans(&TAGS, &scores, 1.0)), [(0, 0..2)]);
+        assert_eq!(words(&spans(&TAGS, &rows(&scores), 1.0)), [(0, 0..2)]);
         // The slot of the inside decides what the begin becomes when it weighs more.
         let scores = vec![vec![0.0, 2.0, 0.0, 1.5, 0.0], vec![0.0, 0.0, 0.0, 0.0, 5.0]];
-        assert_eq!(words(&spans(&TAGS, &scores, 1.0)), [(1, 0..2)]);
+        assert_eq!(words(&spans(&TAGS, &rows(&scores), 1.0)), [(1, 0..2)]);
     }
 
     #[test]
     fn confidence_is_the_geometric_mean_at_the_temperature() {
         let scores = vec![vec![0.0, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY]];
-        let found = spans(&TAGS, &scores, 2.0);
+        let found = spans(&TAGS, &rows(&scores), 2.0);
         assert!((found[0].confidence - 1.0 / (1.0 + (-1.0_f32).exp())).abs() < 1e-6, "{found:?}");
         assert!(spans(&TAGS, &[], 1.0).is_empty());
     }
@@ -136,7 +139,7 @@ mod tests {
         fn no_legal_sequence_is_better(
             scores in prop::collection::vec(prop::collection::vec(-5.0_f32..5.0, 5), 1..5)
         ) {
-            let path = best_path(&TAGS, &scores);
+            let path = best_path(&TAGS, &rows(&scores));
             let total: f32 = path.iter().zip(&scores).map(|(&tag, scores)| scores[tag]).sum();
             prop_assert!((total - best_by_trying(&scores)).abs() < 1e-4);
         }

@@ -1,16 +1,20 @@
-//! A graph of the bundle as tract runs it: parsed, our operator plugged in, optimised, with one plan for all lengths.
-//! The plain tract plan of the same file stays reachable: it is the oracle of the tests.
+//! A graph of the bundle as tract runs it. An encoder or a head that is recognised as a whole is one node of ours, which
+//! takes a batch of sequences end to end; any other graph runs as it is written, one sequence after another. The plain
+//! tract plan of the same file stays reachable: it is the oracle of the tests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use intentd_kernels::Kernel;
+use tract_onnx::pb::{GraphProto, ValueInfoProto, tensor_proto, type_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
 use crate::WorkerError;
-use crate::ops::{QuantisedProducts, Recognised, recognise};
+use crate::ops::{
+    EncoderOp, HeadOp, QuantisedProducts, Recognised, recognise, recognise_encoder, recognise_head, transpose,
+};
 
 /// Who computes the quantised convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,19 +47,37 @@ pub struct Operator {
 pub struct Model {
     graph: &'static str,
     plan: Arc<TypedRunnableModel>,
+    form: Form,
     /// Channels of the f32 input and output; the encoder's input has none.
     channels: (Option<usize>, usize),
+}
+
+/// What a plan takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// A batch end to end, with a second input that says where its sequences start; rows last.
+    Batch,
+    /// One sequence, `[1, tokens]` or `[1, channels, tokens]`, as the file has it.
+    Single,
 }
 
 /// A graph on one thread.
 #[derive(Debug)]
 pub struct Running {
     state: TypedSimpleState,
+    form: Form,
+    outputs: usize,
 }
 
-/// f32 values that a graph gave: one sequence, channels first.
+/// f32 values of every sequence of a batch: rows of equal width, end to end.
 #[derive(Clone, Debug)]
-pub struct Values(TValue);
+pub struct Rows {
+    /// `[rows, width]`.
+    values: TValue,
+    width: usize,
+    /// The first row of each sequence, and the end.
+    starts: Vec<usize>,
+}
 
 impl Model {
     /// Builds a graph from verified bytes. tract panics on some malformed graphs: those panics are errors here too.
@@ -88,12 +110,24 @@ impl Model {
     pub fn start(&self) -> Result<Running, WorkerError> {
         let state = self.plan.spawn();
         let state = state.map_err(|e| WorkerError { graph: self.graph, message: format!("{e:#}") })?;
-        Ok(Running { state })
+        Ok(Running { state, form: self.form, outputs: self.channels.1 })
     }
 
     fn build(graph: &'static str, bytes: &[u8], operators: Operators) -> TractResult<Self> {
         let onnx = tract_onnx::onnx();
         let mut proto = onnx.proto_model_for_read(&mut &*bytes)?;
+        if let (Operators::Plugged(kernel), Some(graph_proto)) = (operators, &proto.graph) {
+            match Self::whole(graph, graph_proto, kernel) {
+                Ok(model) => return model,
+                Err(reason) => {
+                    tracing::warn!(
+                        graph,
+                        reason,
+                        "not recognised as a whole: it runs node by node, several times slower"
+                    );
+                }
+            }
+        }
         let recognised = match operators {
             Operators::Plugged(_) => proto.graph.as_mut().map(recognise).unwrap_or_default(),
             Operators::Stock => Recognised::default(),
@@ -106,11 +140,39 @@ impl Model {
         }
         let model = model.into_optimized()?;
         let channels = interface(&model)?;
-        Ok(Self { graph, plan: model.into_runnable()?, channels })
+        Ok(Self { graph, plan: model.into_runnable()?, form: Form::Single, channels })
+    }
+
+    /// The graph as one node of ours, or why it is not one.
+    fn whole(graph: &'static str, proto: &GraphProto, kernel: Kernel) -> Result<TractResult<Self>, String> {
+        let takes_ids = proto.input.first().is_some_and(takes_integers);
+        let mut model = TypedModel::default();
+        let rows = model.symbols.sym("tokens").to_dim();
+        let sequences = model.symbols.sym("sequences").to_dim();
+        let mut build = |op: Box<dyn TypedOp>, input: TypedFact, channels| {
+            let input = model.add_source("input", input)?;
+            let starts = model.add_source("starts", i64::fact([sequences.clone() + 1]))?;
+            let outputs = model.wire_node(graph, op, &[input, starts])?;
+            model.select_output_outlets(&outputs)?;
+            Ok(Self { graph, plan: std::mem::take(&mut model).into_runnable()?, form: Form::Batch, channels })
+        };
+        if takes_ids {
+            let encoder = Arc::new(recognise_encoder(proto)?);
+            let channels = (None, encoder.channels());
+            Ok(build(Box::new(EncoderOp { kernel, encoder }), i64::fact([rows]), channels))
+        } else {
+            let head = Arc::new(recognise_head(proto)?);
+            let inputs = head.weights.inputs();
+            let channels = (Some(inputs), head.weights.outputs());
+            Ok(build(Box::new(HeadOp { kernel, head }), f32::fact([rows, inputs.to_dim()]), channels))
+        }
     }
 
     fn describe(&self, node: &TypedNode) -> Operator {
-        let ours = node.op_as::<QuantisedProducts>();
+        let products = node.op_as::<QuantisedProducts>().map(QuantisedProducts::kernel);
+        let encoder = node.op_as::<EncoderOp>().map(|op| op.kernel);
+        let head = node.op_as::<HeadOp>().map(|op| op.kernel);
+        let ours = products.or(encoder).or(head);
         let shapes: Vec<String> = node
             .outputs
             .iter()
@@ -127,7 +189,7 @@ impl Model {
             graph: self.graph,
             node: node.name.clone(),
             operator: node.op.name().into_owned(),
-            kernel: ours.map(|ours| ours.kernel().name()),
+            kernel: ours.map(Kernel::name),
             precision,
             shape: shapes.join(" "),
         }
@@ -135,22 +197,69 @@ impl Model {
 }
 
 impl Running {
-    /// Runs the encoder on token ids.
-    pub fn encode(&mut self, ids: &[u32]) -> Result<Values, String> {
-        let ids: Vec<i64> = ids.iter().map(|&id| i64::from(id)).collect();
-        let input = Tensor::from_shape(&[1, ids.len()], &ids).map_err(|e| format!("{e:#}"))?;
-        self.run(input.into_tvalue())
+    /// Runs the encoder on the token ids of each sequence.
+    pub fn encode(&mut self, sequences: &[&[u32]]) -> Result<Rows, String> {
+        let ids: Vec<i64> = sequences.iter().copied().flatten().map(|&id| i64::from(id)).collect();
+        let starts = starts(sequences.iter().map(|sequence| sequence.len()));
+        match self.form {
+            Form::Batch => {
+                let values = self.run(tvec!(tensor1(&ids).into_tvalue(), integers(&starts)))?;
+                Ok(Rows { values, width: self.outputs, starts })
+            }
+            Form::Single => {
+                let each = starts.windows(2).map(|sequence| {
+                    let ids = &ids[sequence[0]..sequence[1]];
+                    Tensor::from_shape(&[1, ids.len()], ids).map_err(|e| format!("{e:#}"))
+                });
+                self.one_by_one(each)
+            }
+        }
     }
 
-    /// Runs a head on hidden states.
-    pub fn score(&mut self, hidden: &Values) -> Result<Values, String> {
-        self.run(hidden.0.clone())
+    /// Runs a head on the hidden states of a batch.
+    pub fn score(&mut self, hidden: &Rows) -> Result<Rows, String> {
+        match self.form {
+            Form::Batch => {
+                let values = self.run(tvec!(hidden.values.clone(), integers(&hidden.starts)))?;
+                // Either a row for each token or one for each sequence.
+                let per_token = values.shape().first() == hidden.values.shape().first();
+                let starts =
+                    if per_token { hidden.starts.clone() } else { (0..=hidden.sequences()).collect() };
+                Ok(Rows { values, width: self.outputs, starts })
+            }
+            Form::Single => {
+                let each = (0..hidden.sequences()).map(|sequence| {
+                    let rows = hidden.of(sequence);
+                    let (tokens, channels) = (rows.len() / hidden.width, hidden.width);
+                    let mut values = vec![0.0; rows.len()];
+                    transpose(rows, channels, &mut values);
+                    Tensor::from_shape(&[1, channels, tokens], &values).map_err(|e| format!("{e:#}"))
+                });
+                self.one_by_one(each)
+            }
+        }
     }
 
-    fn run(&mut self, input: TValue) -> Result<Values, String> {
-        let mut outputs = self.state.run(tvec!(input)).map_err(|e| format!("{e:#}"))?;
-        let values = Values(outputs.remove(0));
-        match values.as_slice() {
+    /// Each input by itself; the outputs `[1, width, rows]` come together with rows first.
+    fn one_by_one(&mut self, inputs: impl Iterator<Item = Result<Tensor, String>>) -> Result<Rows, String> {
+        let width = self.outputs;
+        let (mut all, mut lengths) = (Vec::new(), Vec::new());
+        for input in inputs {
+            let output = self.run(tvec!(input?.into_tvalue()))?;
+            let values = plain(&output);
+            let start = all.len();
+            all.resize(start + values.len(), 0.0);
+            transpose(values, values.len() / width, &mut all[start..]);
+            lengths.push(values.len() / width);
+        }
+        let values = Tensor::from_shape(&[all.len() / width, width], &all).map_err(|e| format!("{e:#}"))?;
+        Ok(Rows { values: values.into_tvalue(), width, starts: starts(lengths.into_iter()) })
+    }
+
+    fn run(&mut self, inputs: TVec<TValue>) -> Result<TValue, String> {
+        let mut outputs = self.state.run(inputs).map_err(|e| format!("{e:#}"))?;
+        let values = outputs.remove(0);
+        match plain(&values) {
             [] => Err("the graph gave no values".to_owned()),
             all if all.iter().all(|value| value.is_finite()) => Ok(values),
             _ => Err("the graph gave a value that is no number".to_owned()),
@@ -158,16 +267,44 @@ impl Running {
     }
 }
 
-impl Values {
-    /// The values, `[channels, tokens]`.
-    pub fn as_slice(&self) -> &[f32] {
-        self.0.as_plain_ram().and_then(|view| view.as_slice().ok()).unwrap_or_default()
+impl Rows {
+    /// Values of a row.
+    pub fn width(&self) -> usize {
+        self.width
     }
 
-    /// Number of tokens.
-    pub fn tokens(&self) -> usize {
-        self.0.shape().last().copied().unwrap_or_default()
+    /// Number of sequences.
+    pub fn sequences(&self) -> usize {
+        self.starts.len() - 1
     }
+
+    /// The rows of one sequence.
+    pub fn of(&self, sequence: usize) -> &[f32] {
+        &plain(&self.values)[self.starts[sequence] * self.width..self.starts[sequence + 1] * self.width]
+    }
+}
+
+fn plain(values: &TValue) -> &[f32] {
+    values.as_plain_ram().and_then(|view| view.as_slice().ok()).unwrap_or_default()
+}
+
+/// Where sequences of these lengths start when they lie end to end, and where the last one ends.
+fn starts(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
+    let ends = lengths.scan(0, |end, length| {
+        *end += length;
+        Some(*end)
+    });
+    std::iter::once(0).chain(ends).collect()
+}
+
+fn integers(values: &[usize]) -> TValue {
+    tensor1(&values.iter().map(|&value| value as i64).collect::<Vec<i64>>()).into_tvalue()
+}
+
+fn takes_integers(input: &ValueInfoProto) -> bool {
+    let tensor = input.r#type.as_ref().and_then(|kind| kind.value.as_ref());
+    let integers = tensor_proto::DataType::Int64 as i32;
+    matches!(tensor, Some(type_proto::Value::TensorType(tensor)) if tensor.elem_type == integers)
 }
 
 /// What a panic said.

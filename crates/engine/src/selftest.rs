@@ -1,8 +1,6 @@
 //! The bundle's own test on this machine: the answers must be those that its author got.
 
-use std::time::Instant;
-
-use intentd_core::{Outcome, ParseError, Understanding, Utterance};
+use intentd_core::{Outcome, Understanding, Utterance};
 
 use crate::bundle::{Labels, SelfTestLine};
 use crate::calibrate::softmax;
@@ -19,13 +17,14 @@ pub(crate) fn check(
     line: &SelfTestLine,
 ) -> Result<(), String> {
     let utterance = Utterance { text: line.text.clone(), ..Utterance::default() };
-    let started = Instant::now();
-    let read = worker.read(&utterance).map_err(|e: ParseError| e.to_string())?;
+    let admitted = worker.admit(&utterance).map_err(|e| e.to_string())?;
+    let scores = worker.score(&[&admitted])?;
+    let read = scores.of(0, &admitted);
     if read.tokens.ids != line.input_ids {
         return Err(format!("token ids are {:?}, not {:?}", read.tokens.ids, line.input_ids));
     }
     check_scores(&read, labels, temperature, line)?;
-    let understanding = worker.understand(&utterance, &read, started);
+    let understanding = worker.understand(&utterance, &read);
     if read.intent.is_some() {
         check_intent(&understanding, line)?;
     }
@@ -35,11 +34,16 @@ pub(crate) fn check(
     Ok(())
 }
 
-fn check_scores(read: &Read, labels: &Labels, temperature: f32, line: &SelfTestLine) -> Result<(), String> {
-    let Some(scores) = &read.intent else {
+fn check_scores(
+    read: &Read<'_>,
+    labels: &Labels,
+    temperature: f32,
+    line: &SelfTestLine,
+) -> Result<(), String> {
+    let Some(scores) = read.intent else {
         return Ok(());
     };
-    let probabilities = softmax(scores.as_slice(), temperature);
+    let probabilities = softmax(scores, temperature);
     if probabilities.len() != line.intent_scores.len() {
         return Err(format!("{} intent scores, not {}", probabilities.len(), line.intent_scores.len()));
     }

@@ -1,4 +1,4 @@
-//! One thread's share of the engine: tokenise, encode, score with the heads that were asked for, decode.
+//! One thread's share of the engine: tokenise, encode a batch at once, score with the heads that were asked for, decode.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::WorkerError;
 use crate::bundle::{Calibration, Labels, Manifest, task_name};
 use crate::calibrate::{Decision, check_filter, decide};
 use crate::decode::{Span, spans};
-use crate::model::{Model, Running, Values, panic_message};
+use crate::model::{Model, Rows, Running, panic_message};
 use crate::resolve::resolve;
 use crate::tokenizer::{CodePoints, Tokenizer, Tokens};
 
@@ -38,14 +38,28 @@ struct Graphs {
     slots: Option<Running>,
 }
 
-/// An utterance between tokenizer and decoding: what the self-test compares.
-pub(crate) struct Read {
+/// An utterance that was admitted to a batch.
+pub(crate) struct Admitted {
     pub(crate) tokens: Tokens,
-    /// Raw scores of the intent head, where asked for.
-    pub(crate) intent: Option<Values>,
-    /// Raw scores of the slots head, where asked for.
-    pub(crate) slots: Option<Values>,
+    wanted: Vec<Task>,
     pub(crate) tokenize: Duration,
+}
+
+/// What the model says of a batch, utterance by utterance.
+pub(crate) struct Scores {
+    intent: Option<Rows>,
+    slots: Option<Rows>,
+    inference: Duration,
+}
+
+/// An utterance between model and decoding: what the self-test compares.
+pub(crate) struct Read<'a> {
+    pub(crate) tokens: &'a Tokens,
+    /// Raw scores of the intent head, where asked for.
+    pub(crate) intent: Option<&'a [f32]>,
+    /// Raw scores of the slots head, `[tokens, tags]`, where asked for.
+    pub(crate) slots: Option<&'a [f32]>,
+    effort: Effort,
 }
 
 impl Worker {
@@ -59,50 +73,79 @@ impl Worker {
     /// Without tasks it finds intent and slots, whichever of them the bundle has. Where only slots are asked for, no
     /// intent can be rejected: the outcome is RECOGNIZED when a slot was found and NOT_RECOGNIZED when none was.
     pub fn parse(&mut self, utterances: &[&Utterance]) -> Vec<Result<Understanding, ParseError>> {
-        utterances.iter().map(|utterance| self.parse_one(utterance)).collect()
+        match self.parse_batch(utterances) {
+            Ok(answers) => answers,
+            // One bad utterance costs its own answer alone.
+            Err(_) if utterances.len() > 1 => {
+                utterances.iter().flat_map(|utterance| self.parse(std::slice::from_ref(utterance))).collect()
+            }
+            Err(message) => utterances.iter().map(|_| Err(ParseError::Internal(message.clone()))).collect(),
+        }
     }
 
-    /// A panic of the runtime costs this utterance alone: the graphs, whose state it may have left half-way, start anew.
-    fn parse_one(&mut self, utterance: &Utterance) -> Result<Understanding, ParseError> {
+    /// A panic of the runtime is an error here; the graphs, whose state it may have left half-way, start anew.
+    fn parse_batch(
+        &mut self,
+        utterances: &[&Utterance],
+    ) -> Result<Vec<Result<Understanding, ParseError>>, String> {
         let understood = catch_unwind(AssertUnwindSafe(|| {
-            let started = Instant::now();
-            let read = self.read(utterance)?;
-            Ok(self.understand(utterance, &read, started))
+            let batch: Vec<Result<Admitted, ParseError>> =
+                utterances.iter().map(|utterance| self.admit(utterance)).collect();
+            let admitted: Vec<&Admitted> = batch.iter().flatten().collect();
+            let scores = self.score(&admitted)?;
+            let mut place = 0;
+            let answers = batch.iter().zip(utterances).map(|(admitted, utterance)| {
+                let admitted = admitted.as_ref().map_err(Clone::clone)?;
+                let read = scores.of(place, admitted);
+                place += 1;
+                Ok(self.understand(utterance, &read))
+            });
+            Ok(answers.collect())
         }));
         understood.unwrap_or_else(|panic| {
-            self.graphs = Graphs::start(&self.shared).map_err(|e| ParseError::Internal(e.to_string()))?;
-            Err(ParseError::Internal(format!("inference: {}", panic_message(&*panic))))
+            self.graphs = Graphs::start(&self.shared).map_err(|e| e.to_string())?;
+            Err(format!("inference: {}", panic_message(&*panic)))
         })
     }
 
-    /// From text to scores.
-    pub(crate) fn read(&mut self, utterance: &Utterance) -> Result<Read, ParseError> {
+    /// Checks and tokenises.
+    pub(crate) fn admit(&self, utterance: &Utterance) -> Result<Admitted, ParseError> {
         utterance.validate()?;
         let shared = &*self.shared;
         let wanted = shared.wanted(&utterance.options.tasks)?;
         check_filter(&shared.labels, &utterance.options.intent_filter)?;
         let started = Instant::now();
         let tokens = shared.tokenizer.tokenize(&utterance.text)?;
-        let tokenize = started.elapsed();
+        Ok(Admitted { tokens, wanted, tokenize: started.elapsed() })
+    }
 
-        let hidden = self.graphs.encoder.encode(&tokens.ids).map_err(internal)?;
+    /// Runs the encoder and every head that somebody in the batch wants.
+    pub(crate) fn score(&mut self, batch: &[&Admitted]) -> Result<Scores, String> {
+        let started = Instant::now();
+        if batch.is_empty() {
+            return Ok(Scores { intent: None, slots: None, inference: Duration::ZERO });
+        }
+        let ids: Vec<&[u32]> = batch.iter().map(|admitted| admitted.tokens.ids.as_slice()).collect();
+        let hidden = self.graphs.encoder.encode(&ids).map_err(in_inference)?;
         let score = |running: &mut Option<Running>, task: Task| match running {
-            Some(running) if wanted.contains(&task) => running.score(&hidden).map(Some).map_err(internal),
+            Some(running) if batch.iter().any(|admitted| admitted.wanted.contains(&task)) => {
+                running.score(&hidden).map(Some).map_err(in_inference)
+            }
             _ => Ok(None),
         };
         let intent = score(&mut self.graphs.intent, Task::Intent)?;
         let slots = score(&mut self.graphs.slots, Task::Slots)?;
-        Ok(Read { tokens, intent, slots, tokenize })
+        Ok(Scores { intent, slots, inference: started.elapsed() })
     }
 
     /// From scores to the answer.
-    pub(crate) fn understand(&self, utterance: &Utterance, read: &Read, started: Instant) -> Understanding {
+    pub(crate) fn understand(&self, utterance: &Utterance, read: &Read<'_>) -> Understanding {
+        let started = Instant::now();
         let shared = &*self.shared;
-        let slots =
-            read.slots.as_ref().map(|scores| shared.find_slots(&utterance.text, &read.tokens, scores));
-        let decision = match (&read.intent, &slots) {
+        let slots = read.slots.map(|scores| shared.find_slots(&utterance.text, read.tokens, scores));
+        let decision = match (read.intent, &slots) {
             (Some(scores), _) => {
-                decide(&shared.labels, &shared.calibration.intent, scores.as_slice(), &utterance.options)
+                decide(&shared.labels, &shared.calibration.intent, scores, &utterance.options)
             }
             (None, Some(slots)) if !slots.is_empty() => Decision::without_intent(Outcome::Recognized),
             (None, _) => Decision::without_intent(Outcome::NotRecognized),
@@ -112,10 +155,25 @@ impl Worker {
             intent: decision.intent,
             alternatives: decision.alternatives,
             slots: slots.unwrap_or_default(),
+            effort: Effort { inference: read.effort.inference + started.elapsed(), ..read.effort },
+        }
+    }
+}
+
+impl Scores {
+    /// The utterance at this place of the batch.
+    pub(crate) fn of<'a>(&'a self, place: usize, admitted: &'a Admitted) -> Read<'a> {
+        let rows = |scores: &'a Option<Rows>, task: Task| {
+            scores.as_ref().filter(|_| admitted.wanted.contains(&task)).map(|scores| scores.of(place))
+        };
+        Read {
+            tokens: &admitted.tokens,
+            intent: rows(&self.intent, Task::Intent),
+            slots: rows(&self.slots, Task::Slots),
             effort: Effort {
-                tokens: read.tokens.ids.len() as u32,
-                tokenize: read.tokenize,
-                inference: started.elapsed().saturating_sub(read.tokenize),
+                tokens: admitted.tokens.ids.len() as u32,
+                tokenize: admitted.tokenize,
+                inference: self.inference,
             },
         }
     }
@@ -154,13 +212,10 @@ impl Shared {
         }
     }
 
-    fn find_slots(&self, text: &str, tokens: &Tokens, scores: &Values) -> Vec<Slot> {
-        let (all, count) = (scores.as_slice(), scores.tokens());
-        let per_word: Vec<Vec<f32>> = tokens
-            .words
-            .iter()
-            .map(|word| all.iter().skip(word.first_piece).step_by(count).copied().collect())
-            .collect();
+    fn find_slots(&self, text: &str, tokens: &Tokens, scores: &[f32]) -> Vec<Slot> {
+        let tags = self.labels.tags.len();
+        let per_word: Vec<&[f32]> =
+            tokens.words.iter().map(|word| &scores[word.first_piece * tags..][..tags]).collect();
         let found = spans(&self.labels.tags, &per_word, self.calibration.slots.temperature);
         let mut code_points = CodePoints::new(text);
         found.iter().map(|span| self.slot(text, tokens, span, &mut code_points)).collect()
@@ -183,6 +238,6 @@ impl Shared {
     }
 }
 
-fn internal(message: String) -> ParseError {
-    ParseError::Internal(format!("inference: {message}"))
+fn in_inference(message: String) -> String {
+    format!("inference: {message}")
 }

@@ -1,30 +1,45 @@
-//! The int8 matrix product of intentd, and all of the project's unsafe code.
+//! The arithmetic of intentd's encoder, and all of the project's unsafe code.
 //!
-//! A product is a 1x1 convolution in groups over channels-first f32 values `[channels, tokens]`:
+//! Values are f32 rows, one per token: `[tokens, channels]`, the channels of a token side by side. A product with
+//! weights is a 1x1 convolution in groups, in two steps:
 //!
-//! 1. [`Kernel::quantise`] turns each token's channels into 8-bit integers with one scale per token: the largest
-//!    magnitude times 1/127, at least 1e-8; division by it, then rounding half to even.
+//! 1. [`Kernel::quantise`] turns each row into 8-bit integers with one scale: the largest magnitude times 1/127, at least
+//!    1e-8; division by it, then rounding half to even.
 //! 2. [`Kernel::multiply`] sums integer products in i32 and gives `sum x row scale x channel scale + bias`, in that
-//!    order, each step rounded to f32, again channels first.
+//!    order, each step rounded to f32; [`Then`] says what else is done to a result before it is stored.
 //!
-//! Weights have 7 bits ([`Weights`]). Every kernel gives the same integers and the same f32 values to the bit:
-//! integer sums have no order, and the f32 steps have one written order without fused multiply-add.
+//! Weights have 7 bits ([`Weights`]). Around the products stand attention, layer norm and GELU in f32.
+//!
+//! Every kernel gives the same integers and the same f32 values to the bit: integer sums have no order, and the f32
+//! steps have one written order (eight lanes, a fixed tree of sums, no fused multiply-add, no estimated reciprocals).
+//! A row's result depends on that row alone, attention's on its own sequence alone: so neither batch nor CPU changes an
+//! answer.
 //!
 //! A further instruction set plugs in as one more [`Kernel`]: nothing outside this crate names one.
 
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
 mod activations;
+mod attention;
+mod lanes;
 mod pack;
-mod portable;
+mod product;
+mod rows;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
 #[cfg(test)]
 mod tests;
 
-pub use activations::Activations;
-pub use pack::{Weights, WeightsError};
+use std::ops::Range;
 
-/// A way to compute products that this CPU can run: holding one is the proof.
+pub use activations::Activations;
+pub use attention::Attention;
+pub use pack::{Weights, WeightsError};
+pub use product::Then;
+pub use rows::Norm;
+
+/// A way to compute that this CPU can run: holding one is the proof.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel(Isa);
 
@@ -33,6 +48,67 @@ enum Isa {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2(x86_64::Avx2),
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni(x86_64::AvxVnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni(x86_64::Avx512Vnni),
+    #[cfg(target_arch = "aarch64")]
+    Neon(aarch64::Neon),
+    #[cfg(target_arch = "aarch64")]
+    Dotprod(aarch64::Dotprod),
+}
+
+/// Runs an expression on the instruction set of a kernel: everything that is inlined into it is compiled for that set.
+/// `$lanes` names the type that multiplies integers there.
+macro_rules! on {
+    ($kernel:expr, $lanes:ident => $body:expr) => {
+        match $kernel.0 {
+            Isa::Portable => {
+                type $lanes = lanes::Portable;
+                $body
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2(cpu) => {
+                type $lanes = x86_64::Avx2Lanes;
+                cpu.run(
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::AvxVnni(cpu) => {
+                type $lanes = x86_64::AvxVnniLanes;
+                cpu.run(
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni(cpu) => {
+                type $lanes = x86_64::Avx512VnniLanes;
+                cpu.run(
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(cpu) => {
+                type $lanes = aarch64::NeonLanes;
+                cpu.run(
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod(cpu) => {
+                type $lanes = aarch64::DotprodLanes;
+                cpu.run(
+                    #[inline(always)]
+                    || $body,
+                )
+            }
+        }
+    };
 }
 
 /// Forces a kernel by name. For tests of the whole daemon: users have no reason to choose a slower one.
@@ -43,7 +119,16 @@ impl Kernel {
     pub fn all() -> Vec<Self> {
         let mut kernels = Vec::new();
         #[cfg(target_arch = "x86_64")]
-        kernels.extend(x86_64::Avx2::new().map(|avx2| Self(Isa::Avx2(avx2))));
+        {
+            kernels.extend(x86_64::Avx512Vnni::new().map(|cpu| Self(Isa::Avx512Vnni(cpu))));
+            kernels.extend(x86_64::AvxVnni::new().map(|cpu| Self(Isa::AvxVnni(cpu))));
+            kernels.extend(x86_64::Avx2::new().map(|cpu| Self(Isa::Avx2(cpu))));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            kernels.extend(aarch64::Dotprod::new().map(|cpu| Self(Isa::Dotprod(cpu))));
+            kernels.extend(aarch64::Neon::new().map(|cpu| Self(Isa::Neon(cpu))));
+        }
         kernels.push(Self(Isa::Portable));
         kernels
     }
@@ -65,38 +150,71 @@ impl Kernel {
             Isa::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(_) => "avx2",
-        }
-    }
-
-    /// Quantises `x`, `[channels, tokens]`, into `out`, whose memory is reused.
-    ///
-    /// # Panics
-    /// If `x` does not hold `channels x tokens` values or `channels` is no multiple of four.
-    pub fn quantise(self, x: &[f32], channels: usize, tokens: usize, out: &mut Activations) {
-        assert_eq!(x.len(), channels * tokens, "values must be channels x tokens");
-        assert!(channels.is_multiple_of(4), "channels must be a multiple of four");
-        match self.0 {
-            Isa::Portable => out.quantise_rows(x, channels, tokens),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(avx2) => avx2.quantise(x, channels, tokens, out),
+            Isa::AvxVnni(_) => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512Vnni(_) => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Dotprod(_) => "dotprod",
         }
     }
 
-    /// Multiplies quantised activations by weights into `out`, `[outputs, tokens]`.
+    /// Quantises `x`, `[tokens, channels]`, into `out`, whose memory is reused.
     ///
     /// # Panics
-    /// If another kernel quantised the activations, or sizes disagree.
-    pub fn multiply(self, activations: &Activations, weights: &Weights, out: &mut [f32]) {
+    /// If `x` holds no whole rows, or `channels` is no multiple of four.
+    pub fn quantise(self, x: &[f32], channels: usize, out: &mut Activations) {
+        assert!(channels > 0 && channels.is_multiple_of(4), "channels must be a multiple of four");
+        assert!(x.len().is_multiple_of(channels), "values must be tokens x channels");
+        on!(self, L => activations::quantise::<L>(x, channels, out));
+    }
+
+    /// Multiplies quantised activations by weights into `out`, `[tokens, outputs]`.
+    ///
+    /// # Panics
+    /// If a kernel of the other signedness quantised the activations, or sizes disagree.
+    pub fn multiply(self, activations: &Activations, weights: &Weights, then: Then<'_>, out: &mut [f32]) {
         assert_eq!(
             activations.channels(),
             weights.inputs(),
             "activations and weights must have the same channels"
         );
-        assert_eq!(out.len(), weights.outputs() * activations.tokens(), "out must be outputs x tokens");
-        match self.0 {
-            Isa::Portable => portable::multiply(activations, weights, out),
-            #[cfg(target_arch = "x86_64")]
-            Isa::Avx2(avx2) => avx2.multiply(activations, weights, out),
+        assert_eq!(out.len(), weights.outputs() * activations.tokens(), "out must be tokens x outputs");
+        match then {
+            Then::Store => {
+                on!(self, L => product::multiply::<L, _>(activations, weights, product::Store, out))
+            }
+            Then::Gelu => on!(self, L => product::multiply::<L, _>(activations, weights, product::Gelu, out)),
+            Then::Add(x) => {
+                assert_eq!(x.len(), out.len(), "what is added must be tokens x outputs");
+                on!(self, L => product::multiply::<L, _>(activations, weights, product::Add(x), out));
+            }
         }
+    }
+
+    /// Layer norm of each row of `x`, `[tokens, channels]`, in place (Ba, Kiros, Hinton 2016).
+    ///
+    /// # Panics
+    /// If `x` holds no whole rows.
+    pub fn normalise(self, norm: &Norm, x: &mut [f32]) {
+        assert!(x.len().is_multiple_of(norm.channels()), "values must be tokens x channels");
+        on!(self, _L => rows::normalise(norm, x));
+    }
+
+    /// Self-attention of one sequence (Vaswani et al. 2017, section 3.2), every head by itself: `query`, `key`, `value`
+    /// and `context` are `[tokens, channels]` and hold the sequences of a batch end to end; `tokens` is this sequence.
+    ///
+    /// # Panics
+    /// If the slices differ in length or do not hold the sequence.
+    pub fn attend(
+        self,
+        attention: &mut Attention,
+        tokens: Range<usize>,
+        [query, key, value]: [&[f32]; 3],
+        context: &mut [f32],
+    ) {
+        on!(self, _L => attention.attend(tokens, [query, key, value], context));
     }
 }

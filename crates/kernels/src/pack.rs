@@ -1,20 +1,30 @@
 //! Weights in 7 bits, checked and laid out once.
 
+use crate::lanes::{OUTPUTS, Quad};
+
 /// Weights of a product: `outputs x depth` integers from -64 to 64, with one scale and one bias per output. The inputs
 /// fall into `groups` equal parts of `depth` channels, and each group's outputs read only their own part.
+///
+/// Each group's outputs lie in blocks of sixteen; the last one is filled up with zeros.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
     outputs: usize,
     groups: usize,
     /// Channels of one group.
     depth: usize,
-    /// `[outputs, depth / 4]`, four neighbouring channels together.
-    quads: Vec<[i8; 4]>,
-    /// -128 times each output's sum of weights: undoes the zero point of kernels that take activations as u8.
-    #[cfg(target_arch = "x86_64")]
-    corrections: Vec<i32>,
-    scales: Vec<f32>,
-    biases: Vec<f32>,
+    /// `[groups, blocks of outputs, depth / 4]`.
+    quads: Vec<Quad>,
+    /// `[groups, blocks of outputs]`.
+    finish: Vec<Finish>,
+}
+
+/// What turns the sums of a block into values.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Finish {
+    /// -128 times each output's sum of weights: undoes the zero point where activations are u8.
+    pub(crate) corrections: [i32; OUTPUTS],
+    pub(crate) scales: [f32; OUTPUTS],
+    pub(crate) biases: [f32; OUTPUTS],
 }
 
 /// Why weights cannot be used.
@@ -64,19 +74,16 @@ impl Weights {
                 return Err(WeightsError::TooLarge(output));
             }
         }
-        Ok(Self {
-            outputs,
-            groups,
-            depth,
-            quads: integers.as_chunks().0.to_vec(),
-            #[cfg(target_arch = "x86_64")]
-            corrections: integers
-                .chunks_exact(depth)
-                .map(|row| -128 * row.iter().map(|&weight| i32::from(weight)).sum::<i32>())
-                .collect(),
-            scales,
-            biases,
-        })
+        let (mut quads, mut finish) = (Vec::new(), Vec::new());
+        for group in 0..groups {
+            let rows = group * outputs / groups..(group + 1) * outputs / groups;
+            for first in rows.clone().step_by(OUTPUTS) {
+                let block = first..rows.end.min(first + OUTPUTS);
+                quads.extend((0..depth).step_by(4).map(|channel| quad(integers, depth, &block, channel)));
+                finish.push(Finish::of(integers, depth, &block, &scales, &biases));
+            }
+        }
+        Ok(Self { outputs, groups, depth, quads, finish })
     }
 
     /// Number of outputs.
@@ -104,21 +111,44 @@ impl Weights {
         self.outputs / self.groups
     }
 
-    /// One output's weights.
-    pub(crate) fn row(&self, output: usize) -> &[[i8; 4]] {
-        let quads = self.depth / 4;
-        &self.quads[output * quads..(output + 1) * quads]
+    /// The blocks of one group: where each block's outputs begin and how many they are, its weights, and what follows.
+    pub(crate) fn blocks(&self, group: usize) -> impl Iterator<Item = (usize, usize, &[Quad], &Finish)> {
+        let per_group = self.outputs_per_group();
+        let (blocks, quads) = (per_group.div_ceil(OUTPUTS), self.depth / 4);
+        (0..blocks).map(move |block| {
+            let (index, first) = (group * blocks + block, block * OUTPUTS);
+            let count = OUTPUTS.min(per_group - first);
+            let weights = &self.quads[index * quads..(index + 1) * quads];
+            (group * per_group + first, count, weights, &self.finish[index])
+        })
     }
+}
 
-    /// One output's part of the sum that undoes the zero point.
-    #[cfg(target_arch = "x86_64")]
-    pub(crate) fn correction(&self, output: usize) -> i32 {
-        self.corrections[output]
+/// Four channels of each output of a block.
+fn quad(integers: &[i8], depth: usize, outputs: &std::ops::Range<usize>, channel: usize) -> Quad {
+    let mut quad = Quad::default();
+    for (weights, output) in quad.iter_mut().zip(outputs.clone()) {
+        weights.copy_from_slice(&integers[output * depth + channel..][..4]);
     }
+    quad
+}
 
-    /// One output's scale and bias.
-    pub(crate) fn scale_and_bias(&self, output: usize) -> (f32, f32) {
-        (self.scales[output], self.biases[output])
+impl Finish {
+    fn of(
+        integers: &[i8],
+        depth: usize,
+        outputs: &std::ops::Range<usize>,
+        scales: &[f32],
+        biases: &[f32],
+    ) -> Self {
+        let mut finish = Self { corrections: [0; OUTPUTS], scales: [0.0; OUTPUTS], biases: [0.0; OUTPUTS] };
+        for (lane, output) in outputs.clone().enumerate() {
+            let row = &integers[output * depth..(output + 1) * depth];
+            finish.corrections[lane] = -128 * row.iter().map(|&weight| i32::from(weight)).sum::<i32>();
+            finish.scales[lane] = scales[output];
+            finish.biases[lane] = biases[output];
+        }
+        finish
     }
 }
 

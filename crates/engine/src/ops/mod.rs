@@ -1,19 +1,45 @@
-//! Our operator inside tract: one node quantises its input once and computes every product that reads it.
+//! Our operators inside tract, and how they get there.
 //!
-//! `recognise` finds the quantised convolutions of an ONNX graph by data flow and puts one placeholder node where each
-//! group of them stood; [`QuantisedProducts`] then takes the placeholder's place. What is not recognised stays as it is
-//! and runs in tract's own operators: slower, not wrong.
+//! `recognise` reads an ONNX graph by data flow. A whole encoder becomes one [`EncoderOp`], a whole head one [`HeadOp`],
+//! and then the graph is that one node. Of another graph every quantised convolution becomes part of a
+//! [`QuantisedProducts`]; what is not recognised at all stays as it is and runs in tract's own operators: slower, not
+//! wrong.
 
+mod encoder;
+mod head;
 mod recognise;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use intentd_kernels::{Activations, Kernel, Weights};
+use intentd_kernels::{Activations, Kernel, Then, Weights};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 
-pub(crate) use recognise::{Recognised, recognise};
+pub(crate) use encoder::EncoderOp;
+pub(crate) use head::HeadOp;
+pub(crate) use recognise::{Recognised, recognise, recognise_encoder, recognise_head};
+
+/// The starts of the sequences of a batch, with the end of the last one behind them: increasing, from 0 to `tokens`.
+fn starts_of(starts: &TValue, tokens: usize) -> TractResult<Vec<usize>> {
+    let starts = starts.try_as_plain_ram()?;
+    let starts: Vec<usize> = starts.as_slice::<i64>()?.iter().map(|&start| start as usize).collect();
+    ensure!(
+        starts.first() == Some(&0) && starts.last() == Some(&tokens) && starts.is_sorted(),
+        "sequences start at {starts:?} among {tokens} tokens"
+    );
+    Ok(starts)
+}
+
+/// Another order of a table's values: `[rows, columns]` to `[columns, rows]`.
+pub(crate) fn transpose(values: &[f32], columns: usize, out: &mut [f32]) {
+    let rows = values.len() / columns.max(1);
+    for (row, values) in values.chunks_exact(columns.max(1)).enumerate() {
+        for (column, value) in values.iter().enumerate() {
+            out[column * rows + row] = *value;
+        }
+    }
+}
 
 /// Products that share their quantised input. Weights are laid out once and shared by all threads.
 #[derive(Clone, Debug)]
@@ -23,8 +49,9 @@ pub(crate) struct QuantisedProducts {
 }
 
 thread_local! {
-    /// The integers of one input: written and read within one call, so one buffer serves all nodes of a thread.
-    static ACTIVATIONS: RefCell<Activations> = RefCell::default();
+    /// The integers of one input, and values with a token's channels side by side: written and read within one call, so
+    /// one set of buffers serves all nodes of a thread.
+    static SCRATCH: RefCell<(Activations, Vec<f32>)> = RefCell::default();
 }
 
 impl QuantisedProducts {
@@ -72,14 +99,18 @@ impl EvalOp for QuantisedProducts {
         };
         let x = input.try_as_plain_ram()?;
         let x = x.as_slice::<f32>()?;
-        ACTIVATIONS.with_borrow_mut(|activations| {
-            self.kernel.quantise(x, channels, tokens, activations);
+        SCRATCH.with_borrow_mut(|(activations, rows)| {
+            rows.resize(x.len(), 0.0);
+            transpose(x, tokens, rows);
+            self.kernel.quantise(rows, channels, activations);
             self.products
                 .iter()
                 .map(|weights| {
                     let mut out = Tensor::zero::<f32>(&[1, weights.outputs(), tokens])?;
+                    rows.resize(weights.outputs() * tokens, 0.0);
+                    self.kernel.multiply(activations, weights, Then::Store, rows);
                     let mut values = out.try_as_plain_ram_mut()?;
-                    self.kernel.multiply(activations, weights, values.as_slice_mut::<f32>()?);
+                    transpose(rows, weights.outputs(), values.as_slice_mut::<f32>()?);
                     Ok(out.into_tvalue())
                 })
                 .collect()

@@ -56,9 +56,27 @@ fn kernels_give_the_same_hidden_states() {
         .into_iter()
         .map(|kernel| {
             let model = Model::load("encoder", &bytes, Operators::Plugged(kernel)).unwrap();
-            let hidden = model.start().unwrap().encode(&[2, 1001, 3867, 17, 4, 99, 3]).unwrap();
-            hidden.as_slice().to_vec()
+            let hidden = model.start().unwrap().encode(&[&[2, 1001, 3867, 17, 4, 99, 3]]).unwrap();
+            hidden.of(0).to_vec()
         })
         .collect();
     assert!(hidden.iter().all(|values| *values == hidden[0]));
+}
+
+/// A batch is ragged: no sequence sees another, whatever their lengths and order.
+#[test]
+fn a_batch_gives_the_bits_of_each_sequence_alone() {
+    let bytes = std::fs::read(bundle().join("encoder.onnx")).unwrap();
+    let mut running =
+        Model::load("encoder", &bytes, Operators::Plugged(Kernel::best())).unwrap().start().unwrap();
+    let sequences: Vec<Vec<u32>> = [5, 2, 128, 17, 3, 64, 90]
+        .iter()
+        .map(|&n| (0..n).map(|i| 100 + (i * 37 + n) % 5000).collect())
+        .collect();
+    let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+    let together = running.encode(&batch).unwrap();
+    for (place, sequence) in batch.iter().enumerate() {
+        let alone = running.encode(&[sequence]).unwrap();
+        assert_eq!(together.of(place), alone.of(0), "sequence {place}");
+    }
 }

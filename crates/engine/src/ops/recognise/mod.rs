@@ -1,10 +1,14 @@
-//! Finds quantised convolutions in an ONNX graph. By data flow, not by name: whoever made the graph may name nodes as
-//! they like, but each constant and attribute must be what our arithmetic does.
+//! Finds in an ONNX graph what our operators compute: a whole encoder, a whole head, or else single quantised
+//! convolutions. By data flow, not by name: whoever made the graph may name nodes as they like, but each constant and
+//! attribute must be what our arithmetic does. A quantised convolution is
 //!
 //! ```text
 //! x -> Abs -> ReduceMax(channels) -> Mul(1/127) -> Max(1e-8)                             the row scale s
 //! x -> Div(s) -> QuantizeLinear(1, 128) -> ConvInteger(w, 128) -> Cast -> Mul(s) -> Mul(channel scale) -> Add(bias)
 //! ```
+
+mod encoder;
+mod head;
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,6 +17,9 @@ use tract_onnx::data_resolver::FopenDataResolver;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, tensor_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tensor::load_tensor;
+
+pub(crate) use encoder::recognise_encoder;
+pub(crate) use head::recognise_head;
 
 /// Operator type of the nodes that stand where convolutions were recognised. No such ONNX operator exists, so the
 /// parser keeps the node without looking into it.
@@ -163,6 +170,44 @@ impl<'a> Flow<'a> {
             return Err("the row scale is that of another value".to_owned());
         }
         Ok((input, scale))
+    }
+
+    /// The convolution that makes a value.
+    fn convolution_of(&self, value: &str) -> Result<Convolution, Reason> {
+        let mut node = self.maker(value, "Add")?;
+        // Against the flow from Add to ConvInteger; the constants may stand on either side.
+        for operator in ["Mul", "Mul", "Cast", "ConvInteger"] {
+            let made = node.input.iter().find(|name| self.maker(name, operator).is_ok());
+            let made = made.ok_or_else(|| format!("{value} is not made by a quantised convolution"))?;
+            node = self.maker(made, operator)?;
+        }
+        let index = self.nodes.iter().position(|other| std::ptr::eq(other, node));
+        let convolution = self.convolution(index.ok_or("a node of another graph")?)?;
+        if convolution.output == value {
+            Ok(convolution)
+        } else {
+            Err(format!("{value} is made by more than a convolution"))
+        }
+    }
+
+    /// The input of a transposition with this permutation that makes a value.
+    fn transposed(&self, value: &str, permutation: &[i64]) -> Result<&'a str, Reason> {
+        let node = self.maker(value, "Transpose")?;
+        let found = node.attribute.iter().find(|a| a.name == "perm").map(|a| a.ints.as_slice());
+        if found != Some(permutation) {
+            return Err(format!("{} does not transpose by {permutation:?}", node.name));
+        }
+        let [input] = self.inputs(node)?;
+        Ok(input)
+    }
+
+    /// A constant's values, and its shape.
+    fn array<T: Datum + Copy>(&self, name: &str) -> Result<(Vec<T>, Vec<usize>), Reason> {
+        let tensor = self.constant(name)?;
+        if tensor.datum_type() != T::datum_type() {
+            return Err(format!("{name} is {:?}, not {:?}", tensor.datum_type(), T::datum_type()));
+        }
+        Ok((values(&tensor)?, tensor.shape().to_vec()))
     }
 
     fn weights(&self, kernel: &str, groups: usize, scales: &str, biases: &str) -> Result<Weights, Reason> {
