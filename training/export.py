@@ -17,7 +17,7 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from model import LAYER_NORM_EPSILON, Encoder, Layer, Pointwise
+from model import Encoder, Layer, Pointwise
 from quantise import ACTIVATION_LIMIT, SMALLEST_SCALE, quantise_rows, quantise_weight
 
 OPSET = 17
@@ -59,30 +59,37 @@ class Graph:
 
 
 def export_encoder(encoder: Encoder, path: Path) -> None:
-    """Writes `input_ids` [1, tokens] -> `hidden` [1, hidden, tokens]."""
+    """Writes `input_ids` [1, tokens] -> `hidden` [1, hidden, tokens]; with segments also from `segment_ids`."""
     graph = Graph("encoder")
     hidden = _embedding(graph, encoder)
     for index, layer in enumerate(encoder.layers):
         hidden = _layer(graph, f"encoder/layer{index}", layer, hidden)
+    names = ["input_ids"] if encoder.embedding.segments is None else ["input_ids", "segment_ids"]
     graph.save(
         path,
-        [helper.make_tensor_value_info("input_ids", TensorProto.INT64, [1, TOKENS])],
+        [helper.make_tensor_value_info(name, TensorProto.INT64, [1, TOKENS]) for name in names],
         helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [1, encoder.shape.hidden, TOKENS]),
     )
 
 
-def export_intent_head(head: Pointwise, path: Path) -> None:
-    """Writes `hidden` -> `logits` [1, intents, 1], from the mean over all tokens."""
+def export_intent_head(head: Pointwise, path: Path, pooler: Pointwise | None = None) -> None:
+    """Writes `hidden` -> `logits` [1, intents, 1], from the mean over all tokens or from the pooled first token."""
     graph = Graph("intent")
-    mean = graph.add("ReduceMean", "intent/mean", "hidden", axes=[2], keepdims=1)
-    _convolution(graph, "intent/classifier", head, *_quantise(graph, "intent/classifier/input", mean))
+    if pooler is None:
+        pooled = graph.add("ReduceMean", "intent/mean", "hidden", axes=[2], keepdims=1)
+    else:
+        first = graph.constant("constant/first_token", np.array([0], np.int64))
+        pooled = graph.add("Gather", "intent/first_token", "hidden", first, axis=2)
+        pooled = _convolution(graph, "intent/pooler", pooler, *_quantise(graph, "intent/pooler/input", pooled))
+        pooled = graph.add("Tanh", "intent/pooled", pooled)
+    _convolution(graph, "intent/classifier", head, *_quantise(graph, "intent/classifier/input", pooled))
     _save_head(graph, path, head, 1)
 
 
-def export_slots_head(head: Pointwise, path: Path) -> None:
-    """Writes `hidden` -> `logits` [1, tags, tokens]."""
-    graph = Graph("slots")
-    _convolution(graph, "slots/classifier", head, *_quantise(graph, "slots/classifier/input", "hidden"))
+def export_token_head(name: str, head: Pointwise, path: Path) -> None:
+    """Writes `hidden` -> `logits` [1, outputs, tokens]: tags of slots, or start and end of an answer."""
+    graph = Graph(name)
+    _convolution(graph, f"{name}/classifier", head, *_quantise(graph, f"{name}/classifier/input", "hidden"))
     _save_head(graph, path, head, TOKENS)
 
 
@@ -114,6 +121,10 @@ def _embedding(graph: Graph, encoder: Encoder) -> str:
     positions = graph.add("Gather", f"{at}/position_rows", table, position_ids, axis=0)
 
     total = graph.add("Add", f"{at}/sum", words, positions)
+    if embedding.segments is not None:
+        table = graph.constant(f"{at}/segments", embedding.segments.detach().numpy())
+        segments = graph.add("Gather", f"{at}/segment_rows", table, "segment_ids", axis=0)
+        total = graph.add("Add", f"{at}/segmented_sum", total, segments)
     total = _norm(graph, f"{at}/norm", embedding.norm, total)
     return graph.add("Transpose", f"{at}/output", total, perm=[0, 2, 1])
 
@@ -198,7 +209,7 @@ def _gelu(graph: Graph, at: str, x: str) -> str:
 def _norm(graph: Graph, at: str, norm: torch.nn.LayerNorm, x: str) -> str:
     weight = graph.constant(f"{at}/weight", norm.weight.detach().numpy())
     bias = graph.constant(f"{at}/bias", norm.bias.detach().numpy())
-    return graph.add("LayerNormalization", f"{at}/output", x, weight, bias, axis=-1, epsilon=LAYER_NORM_EPSILON)
+    return graph.add("LayerNormalization", f"{at}/output", x, weight, bias, axis=-1, epsilon=norm.eps)
 
 
 def _add_and_norm(graph: Graph, at: str, norm: torch.nn.LayerNorm, x: str, y: str) -> str:

@@ -6,6 +6,7 @@ for every layer, and no outputs need to be stored. Which attention heads and fee
 they are assigned where the block explains most of their output.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -20,11 +21,20 @@ RIDGE = 1e-3
 
 
 def load_teacher(model_folder: Path) -> Encoder:
-    """all-MiniLM-L6-v2 as an encoder with one group."""
+    """A BERT checkpoint, all-MiniLM-L6-v2, as an encoder with one group."""
+    config = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))
     stored = load_file(model_folder / "model.safetensors")
     stored = {name.removeprefix("bert."): tensor.float() for name, tensor in stored.items()}
     words = stored["embeddings.word_embeddings.weight"]
-    teacher = Encoder(Shape(vocabulary=words.shape[0], groups=1))
+    shape = Shape(
+        vocabulary=words.shape[0],
+        groups=1,
+        layers=config["num_hidden_layers"],
+        hidden=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        feed_forward=config["intermediate_size"],
+    )
+    teacher = Encoder(shape)
     state = {
         "embedding.words": words,
         "embedding.positions": stored["embeddings.position_embeddings.weight"][: teacher.shape.max_tokens]
@@ -167,6 +177,21 @@ def initialise(student: Encoder, teacher: Encoder, kept: Tensor, moments: list[d
         units = assign(score + energy / energy.sum(1, keepdim=True))
         fit(new.expand, expand[units], old.expand.bias.double()[units], of_layer["expand"], residual)
         fit(new.contract, contract, old.contract.bias.double(), of_layer["contract"], units)
+
+
+def principal(teacher: Encoder, channels: int) -> Tensor:
+    """[hidden, channels]: the directions in which the teacher's word rows differ most."""
+    rows = teacher.embedding.words.double()
+    rows = rows - rows.mean(0)
+    _, vectors = torch.linalg.eigh(rows.T @ rows)
+    return vectors[:, -channels:].float()
+
+
+def start_smaller(student: Encoder, teacher: Encoder, kept: Tensor) -> None:
+    """A narrower student begins with the teacher's embeddings along their principal directions; its layers are new."""
+    directions = principal(teacher, student.shape.hidden)
+    student.embedding.words.data.copy_(teacher.embedding.words[kept] @ directions)
+    student.embedding.positions.data.copy_(teacher.embedding.positions @ directions)
 
 
 _PROJECTIONS = ("query", "key", "value")

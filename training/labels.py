@@ -4,7 +4,7 @@ BIO tags (Ramshaw and Marcus 1995) stand on the first wordpiece of each word; th
 those of BertPreTokenizer, so a slot can begin and end at punctuation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,15 +18,22 @@ NO_TAG = -100
 
 @dataclass(frozen=True)
 class Labels:
-    """The label lists of a bundle, in the order of the logits; out of scope is the last intent."""
+    """The label lists of a bundle, in the order of the logits; out of scope, where there is one, is the last intent."""
 
     intents: list[str]
     tags: list[str]
+    transitions: np.ndarray | None = field(default=None, compare=False)
+    """[from, to] scores added to those of the tags in decoding; none: only what is legal counts."""
 
     @staticmethod
-    def of(intents: list[str], slot_names: list[str]) -> "Labels":
+    def of(intents: list[str], slot_names: list[str], out_of_scope: bool = True) -> "Labels":
         tags = [OUTSIDE] + [f"{prefix}-{name}" for name in slot_names for prefix in "BI"]
-        return Labels([*intents, OUT_OF_SCOPE], tags)
+        return Labels([*intents, OUT_OF_SCOPE] if out_of_scope else list(intents), tags)
+
+    @property
+    def in_scope(self) -> int:
+        """How many intents are in scope: they come first."""
+        return len(self.intents) - (self.intents[-1:] == [OUT_OF_SCOPE])
 
 
 def tag_pieces(labels: Labels, encoded: Encoded, slots: tuple[Slot, ...]) -> list[int]:
@@ -53,14 +60,26 @@ def forbidden(tags: list[str]) -> np.ndarray:
     return matrix
 
 
+def tag_transitions(labels: Labels, encoded: list[Encoded], slots: list[tuple[Slot, ...]]) -> np.ndarray:
+    """[from, to] log probabilities of tags that follow each other in labelled lines, smoothed by a tenth of a count."""
+    counts = np.full((len(labels.tags), len(labels.tags)), 0.1)
+    for line, of_line in zip(encoded, slots, strict=True):
+        tags = [tag for tag in tag_pieces(labels, line, of_line) if tag != NO_TAG]
+        for before, after in zip(tags[:-1], tags[1:], strict=True):
+            counts[before, after] += 1
+    return np.log(counts / counts.sum(1, keepdims=True))
+
+
 def decode_slots(labels: Labels, encoded: Encoded, logits: np.ndarray) -> list[Slot]:
-    """The most probable legal tag sequence (Viterbi) as spans. `logits` is [tokens, tags]."""
+    """The best legal tag sequence (Viterbi over tags and transitions) as spans. `logits` is [tokens, tags]."""
     if not encoded.first_piece:
         return []
     scores = logits[encoded.first_piece]
     scores = scores - scores.max(1, keepdims=True)
     scores = scores - np.log(np.exp(scores).sum(1, keepdims=True))
     illegal = np.where(forbidden(labels.tags), -np.inf, 0.0)
+    if labels.transitions is not None:
+        illegal = illegal + labels.transitions
     best = scores[0] + np.array([-np.inf if tag.startswith("I-") else 0.0 for tag in labels.tags])
     back = []
     for row in scores[1:]:

@@ -64,21 +64,29 @@ class Pointwise(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Word rows plus position rows (BERT's first token type is already added to the positions), then layer norm."""
+    """Word rows plus position rows, then layer norm.
+
+    BERT's first token type is already added to the positions. `segments` holds what each token type adds to that; only
+    models that read pairs of texts have it.
+    """
 
     def __init__(self, shape: Shape):
         super().__init__()
         self.quantised = False
         self.words = nn.Parameter(torch.randn(shape.vocabulary, shape.hidden) * 0.02)
         self.positions = nn.Parameter(torch.randn(shape.max_tokens, shape.hidden) * 0.02)
+        self.segments: nn.Parameter | None = None
         self.norm = nn.LayerNorm(shape.hidden, LAYER_NORM_EPSILON)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, segment_ids: Tensor | None = None) -> Tensor:
         rows = F.embedding(ids, self.words)
         if self.quantised:
             integers, scale = quantise_rows(rows)
             rows = integers * scale
-        return self.norm(rows + self.positions[: ids.shape[1]])
+        rows = rows + self.positions[: ids.shape[1]]
+        if segment_ids is not None:
+            rows = rows + F.embedding(segment_ids, self.segments)
+        return self.norm(rows)
 
 
 class Layer(nn.Module):
@@ -87,6 +95,7 @@ class Layer(nn.Module):
     def __init__(self, shape: Shape):
         super().__init__()
         self.heads = shape.heads
+        self.dropout = 0.0
         self.query = Pointwise(shape.hidden, shape.hidden, shape.groups)
         self.key = Pointwise(shape.hidden, shape.hidden, shape.groups)
         self.value = Pointwise(shape.hidden, shape.hidden, shape.groups)
@@ -99,11 +108,16 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         prepared = self.query.prepare(x)
         query, key, value = (self._split(p(prepared)) for p in (self.query, self.key, self.value))
-        context = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        # Written out: PyTorch's fused attention is more than twice as slow on sequences as short as utterances.
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+        context = (scores if mask is None else scores + mask).softmax(-1) @ value
         context = context.transpose(1, 2).reshape(x.shape)
-        x = self.attention_norm(x + self.attention_output(self.attention_output.prepare(context)))
+        x = self.attention_norm(x + self._drop(self.attention_output(self.attention_output.prepare(context))))
         wide = F.gelu(self.expand(self.expand.prepare(x)))
-        return self.output_norm(x + self.contract(self.contract.prepare(wide)))
+        return self.output_norm(x + self._drop(self.contract(self.contract.prepare(wide))))
+
+    def _drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.dropout and self.training else x
 
     def _split(self, x: Tensor) -> Tensor:
         return x.view(x.shape[0], x.shape[1], self.heads, -1).transpose(1, 2)
@@ -118,36 +132,54 @@ class Encoder(nn.Module):
         self.embedding = Embedding(shape)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.layers))
 
-    def forward(self, ids: Tensor, present: Tensor | None = None) -> list[Tensor]:
+    def keep_words(self, rows: Tensor) -> None:
+        """Drops all word rows but `rows`, which get their places in this order as ids."""
+        self.embedding.words = nn.Parameter(self.embedding.words.detach()[rows].clone())
+
+    def forward(
+        self, ids: Tensor, present: Tensor | None = None, segment_ids: Tensor | None = None
+    ) -> list[Tensor]:
         """The output of the embedding and of every layer. `present` is true where `ids` is not padding."""
         mask = None
         if present is not None and not bool(present.all()):
             mask = torch.zeros(present.shape, device=ids.device).masked_fill(~present, -math.inf)[:, None, None, :]
-        states = [self.embedding(ids)]
+        states = [self.embedding(ids, segment_ids)]
         for layer in self.layers:
             states.append(layer(states[-1], mask))
         return states
 
 
 class Understander(nn.Module):
-    """The encoder with its two heads: intent from the mean over all tokens, one tag per token for slots."""
+    """An encoder with the heads of one task: intent from the mean over all tokens, one tag per token for slots.
+
+    Several tasks may share one encoder. Without tags there is no slot head. With a pooler, as in BERT, the intent comes
+    from tanh(pooler(first token)) instead of the mean.
+    """
 
     def __init__(self, encoder: Encoder, intents: int, tags: int):
         super().__init__()
         self.encoder = encoder
+        self.pooler: Pointwise | None = None
         self.intent = Pointwise(encoder.shape.hidden, intents, 1)
-        self.slots = Pointwise(encoder.shape.hidden, tags, 1)
+        self.slots = Pointwise(encoder.shape.hidden, tags, 1) if tags else None
 
-    def forward(self, ids: Tensor, present: Tensor | None = None, dropout: float = 0.0) -> tuple[Tensor, Tensor]:
+    def forward(self, ids: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Intent logits [batch, intents] and tag logits [batch, tokens, tags]."""
-        hidden = self.encoder(ids, present)[-1]
-        if present is None:
-            mean = hidden.mean(1)
+        return self.read(self.encoder(ids, present)[-1], present)
+
+    def read(self, hidden: Tensor, present: Tensor | None, dropout: float = 0.0) -> tuple[Tensor, Tensor | None]:
+        """The heads alone, on the encoder's last hidden states."""
+        if self.pooler is not None:
+            pooled = torch.tanh(self.pooler(self.pooler.prepare(hidden[:, 0])))
+        elif present is None:
+            pooled = hidden.mean(1)
         else:
             weight = present.to(hidden.dtype)[..., None]
-            mean = (hidden * weight).sum(1) / weight.sum(1)
-        mean, hidden = F.dropout(mean, dropout), F.dropout(hidden, dropout)
-        return self.intent(self.intent.prepare(mean)), self.slots(self.slots.prepare(hidden))
+            pooled = (hidden * weight).sum(1) / weight.sum(1)
+        if dropout:
+            pooled, hidden = F.dropout(pooled, dropout), F.dropout(hidden, dropout)
+        tags = self.slots(self.slots.prepare(hidden)) if self.slots is not None else None
+        return self.intent(self.intent.prepare(pooled)), tags
 
 
 def set_quantised(model: nn.Module, quantised: bool) -> None:
@@ -155,3 +187,9 @@ def set_quantised(model: nn.Module, quantised: bool) -> None:
     for module in model.modules():
         if isinstance(module, Pointwise | Embedding):
             module.quantised = quantised
+
+
+def set_dropout(encoder: Encoder, dropout: float) -> None:
+    """The share of each block's output that is dropped in training."""
+    for layer in encoder.layers:
+        layer.dropout = dropout

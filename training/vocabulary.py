@@ -27,14 +27,14 @@ class Encoded:
     """The code points of each word, [CLS] and [SEP] left out."""
 
 
-def build_tokenizer(pieces: list[str]) -> Tokenizer:
-    """A BERT uncased tokenizer over `pieces`; the id of a piece is its index.
+def build_tokenizer(pieces: list[str], lowercase: bool = True) -> Tokenizer:
+    """A BERT tokenizer over `pieces`, uncased by default; the id of a piece is its index.
 
     No added tokens: an utterance that spells out "[SEP]" is text, not an instruction to the model.
     """
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=100))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{START} $A {END}",

@@ -271,7 +271,8 @@ fn inspect_shows_what_runs_in_8_bits() {
     for part in ["home-en", "encoder.onnx", "int8", kernel] {
         assert!(table.contains(part), "{part} in {table}");
     }
-    assert!(succeeds(&["model", "inspect", "--all"], b"").lines().count() > table.lines().count());
+    // With the shapes of every node, which depend on the batch.
+    assert!(succeeds(&["model", "inspect", "--all"], b"").contains("tokens,384"));
     assert!(succeeds(&["model", "verify"], b"").contains("self-test passed"));
 }
 
@@ -335,7 +336,7 @@ fn a_site_sets_its_own_thresholds() {
     };
     let outcome = |output: Output| json_lines(stdout(&output))[0]["outcome"].as_str().unwrap().to_owned();
     assert_eq!(outcome(parse("INTENTD__MODEL__RECOGNIZED", "1")), "UNCERTAIN");
-    assert_eq!(outcome(parse("INTENTD__MODEL__RECOGNIZED", "")), "RECOGNIZED");
+    assert_eq!(outcome(parse("INTENTD__MODEL__RECOGNIZED", "0.5")), "RECOGNIZED");
     let refused = parse("INTENTD__MODEL__RECOGNIZED", "0");
     assert_eq!(refused.status.code(), Some(78), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("model.recognized"), "{}", stderr(&refused));

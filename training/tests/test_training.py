@@ -2,6 +2,7 @@
 
 import random
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +12,27 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bundle import is_clear  # noqa: E402
-from data import Example, Slot, normalise, swap_slot_values  # noqa: E402
+from bundle import Contents, are_clear_tags, is_clear_intent, write_bundle  # noqa: E402
+from data import Example, Slot, SlotValues, normalise, swap_slot_values  # noqa: E402
 from distil import Words  # noqa: E402
-from evaluate import Calibration, Logits, choose_thresholds, fit_temperature, measure, probabilities  # noqa: E402
-from export import export_encoder, export_intent_head, export_slots_head  # noqa: E402
+from evaluate import (  # noqa: E402
+    Calibration,
+    Logits,
+    calibration_error,
+    choose_thresholds,
+    fit_temperature,
+    measure,
+    probabilities,
+    rejection,
+    run,
+)
+from export import export_encoder, export_intent_head, export_token_head  # noqa: E402
 from finetune import augmented  # noqa: E402
-from initialise import Moments, assign, fit  # noqa: E402
-from labels import NO_TAG, Labels, decode_slots, tag_pieces  # noqa: E402
+from initialise import Moments, assign, fit, start_smaller  # noqa: E402
+from labels import NO_TAG, Labels, decode_slots, tag_pieces, tag_transitions  # noqa: E402
 from model import Encoder, Pointwise, Shape, Understander, set_quantised  # noqa: E402
 from quantise import quantise_rows, quantise_weight  # noqa: E402
+from reading import read_bundle  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode, prune  # noqa: E402
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,"]
@@ -71,6 +83,27 @@ def test_viterbi_never_starts_or_continues_illegally():
         assert slot.start < slot.end
     illegal = one_hot(["O", "O", "I-time", "I-device", "O", "O"])
     assert len(decode_slots(LABELS, encoded, illegal)) <= 2
+
+
+def test_transitions_count_what_follows_what():
+    text = "turn on light at seven"
+    (encoded,) = encode(build_tokenizer(PIECES), [text])
+    slots = (Slot("device", 8, 13), Slot("time", 17, 22))
+    scores = tag_transitions(LABELS, [encoded] * 50, [slots] * 50)
+    o, device, time = (LABELS.tags.index(tag) for tag in ("O", "B-device", "B-time"))
+    assert np.allclose(np.exp(scores).sum(1), 1)
+    assert scores[device].argmax() == o and scores[time, device] < scores[o, device]
+
+
+def test_transitions_decide_between_tags_that_score_alike():
+    (encoded,) = encode(build_tokenizer(PIECES), ["turn on light"])
+    logits = one_hot(["O", "O", "B-device", "B-device", "O"])
+    logits[3, LABELS.tags.index("I-device")] = 7.5
+    assert len(decode_slots(LABELS, encoded, logits)) == 2
+    transitions = np.zeros((len(LABELS.tags), len(LABELS.tags)))
+    transitions[LABELS.tags.index("B-device"), LABELS.tags.index("I-device")] = 1
+    (slot,) = decode_slots(replace(LABELS, transitions=transitions), encoded, logits)
+    assert (slot.start, slot.end) == (5, 13)
 
 
 def test_offsets_count_code_points():
@@ -154,7 +187,7 @@ def test_exported_files_agree_with_the_model(tmp_path, length):
     model = small_model()
     export_encoder(model.encoder, tmp_path / "encoder.onnx")
     export_intent_head(model.intent, tmp_path / "heads/intent.onnx")
-    export_slots_head(model.slots, tmp_path / "heads/slots.onnx")
+    export_token_head("slots", model.slots, tmp_path / "heads/slots.onnx")
     set_quantised(model, True)
     ids = torch.randint(0, 50, (1, length))
     with torch.no_grad():
@@ -201,29 +234,92 @@ def test_assignment_fills_groups_evenly():
     assert set(order[:2].tolist()) == {0, 2} and set(order[2:].tolist()) == {1, 3}
 
 
+def values_of(**values: list[str]) -> SlotValues:
+    return SlotValues([Example(v, "x", (Slot(name, 0, len(v)),)) for name, seen in values.items() for v in seen])
+
+
+def test_open_slots_get_invented_values_too():
+    titles = [f"word{i} song{i}" for i in range(SlotValues.OPEN_VALUES)]
+    values = values_of(title=titles, time=["noon", "dawn"] * 100)
+    assert values.open == {"title"}
+    drawn = {values.another("title", random.Random(i)) for i in range(200)}
+    assert drawn - set(titles) and drawn & set(titles)
+    assert {values.another("time", random.Random(i)) for i in range(50)} == {"noon", "dawn"}
+
+
+def test_a_narrower_student_starts_in_the_teachers_directions():
+    torch.manual_seed(0)
+    teacher = Encoder(Shape(vocabulary=60, groups=1, layers=2, hidden=16, heads=2, feed_forward=32))
+    teacher.embedding.words.data[:, 4:] *= 0.01
+    student = Encoder(Shape(vocabulary=60, groups=2, layers=1, hidden=8, heads=2, feed_forward=16))
+    start_smaller(student, teacher, torch.arange(60))
+    wide, narrow = (torch.cdist(e.embedding.words, e.embedding.words) for e in (teacher, student))
+    assert torch.allclose(wide, narrow, rtol=0.05, atol=1e-3)
+
+
+def test_a_bundle_read_back_is_the_model_that_was_written(tmp_path):
+    torch.manual_seed(0)
+    shape = Shape(vocabulary=len(PIECES), groups=2, layers=2, hidden=16, heads=2, feed_forward=32, max_tokens=32)
+    model = Understander(Encoder(shape), len(LABELS.intents), len(LABELS.tags))
+    for head in (model.intent, model.slots):
+        torch.nn.init.normal_(head.weight)
+    tokenizer = build_tokenizer(PIECES)
+    calibration = Calibration(1.0, recognized=0.1, not_recognized=0.0, slots_temperature=1.0)
+    transitions = np.random.default_rng(0).normal(size=(len(LABELS.tags), len(LABELS.tags))).round(2)
+    labels = replace(LABELS, transitions=transitions)
+    contents = Contents("x", "tiny", model, tokenizer, labels, calibration, "card", ["turn on the light"])
+    write_bundle(tmp_path / "x", contents, 10**6)
+    read = read_bundle(tmp_path / "x")
+    assert (read.pieces, read.labels, read.calibration) == (PIECES, LABELS, calibration)
+    assert np.array_equal(read.labels.transitions, transitions)
+    lines = encode(tokenizer, ["turn on the light", "at seven"])
+    for ours, theirs in zip(run(model, lines, True), run(read.model, lines, True), strict=True):
+        assert np.allclose(ours.intent, theirs.intent, atol=1e-4) and np.allclose(ours.tags, theirs.tags, atol=1e-4)
+    with pytest.raises(ValueError, match="more than 1000"):
+        write_bundle(tmp_path / "x", contents, 1000)
+
+
+def test_out_of_scope_figures_agree_with_a_count():
+    rng = np.random.default_rng(1)
+    inside, outside = rng.uniform(0.3, 1, 200).round(2), rng.uniform(0, 0.8, 50).round(2)
+    auroc, recall = rejection(inside, outside)
+    pairs = [(i > o) + 0.5 * (i == o) for i in inside for o in outside]
+    assert auroc == pytest.approx(np.mean(pairs))
+    assert recall == np.mean(outside < np.sort(inside)[10])
+
+
+def test_calibration_error_is_the_gap_of_each_bin():
+    confidence, right = np.array([0.95, 0.95, 0.45]), np.array([True, False, True])
+    assert calibration_error(confidence, right) == pytest.approx((0.9 + 0.55) / 3)
+
+
 def test_swapping_moves_the_later_slots():
     example = Example("a at b", "alarm", (Slot("device", 0, 1), Slot("time", 5, 6)))
-    swapped = swap_slot_values(example, {"device": ["the lamp"], "time": ["noon"]}, random.Random(0))
+    swapped = swap_slot_values(example, values_of(device=["the lamp"], time=["noon"]), random.Random(0))
     assert swapped.text == "the lamp at noon"
     assert [swapped.text[s.start : s.end] for s in swapped.slots] == ["the lamp", "noon"]
 
 
 def test_augmentation_never_makes_a_held_out_line():
     example = Example("a at b", "alarm", (Slot("time", 5, 6),))
-    texts = {augmented(example, {"time": ["noon", "dawn"]}, {"aatnoon"}, random.Random(i)).text for i in range(50)}
+    values = values_of(time=["noon", "dawn"])
+    texts = {augmented(example, values, {"aatnoon"}, random.Random(i)).text for i in range(50)}
     assert texts == {"a at b", "a at dawn"}
 
 
 def test_self_test_takes_clear_answers_only():
     (encoded,) = encode(build_tokenizer(PIECES), ["turn on light"])
-    sure = Logits(encoded, np.zeros(3), one_hot(["O"] * 5))
-    torn = Logits(encoded, np.zeros(3), np.zeros((5, len(LABELS.tags))))
+    assert are_clear_tags(Logits(encoded, np.zeros(3), one_hot(["O"] * 5)))
+    assert not are_clear_tags(Logits(encoded, np.zeros(3), np.zeros((5, len(LABELS.tags)))))
+    assert are_clear_tags(Logits(encoded, np.zeros(3), np.zeros((5, 1))))
     calibration = Calibration(1.0, recognized=0.8, not_recognized=0.3, slots_temperature=1.0)
-    assert is_clear(sure, np.array([0.9, 0.05, 0.05]), calibration)
-    assert not is_clear(torn, np.array([0.9, 0.05, 0.05]), calibration)
-    assert not is_clear(sure, np.array([0.81, 0.09, 0.1]), calibration)
-    assert not is_clear(sure, np.array([0.45, 0.40, 0.15]), calibration)
-    assert not is_clear(sure, np.array([0.45, 0.1, 0.45]), calibration)
+    for scores, clear in (
+        ([0.9, 0.05, 0.05], True),
+        ([0.81, 0.09, 0.1], False),
+        ([0.45, 0.40, 0.15], False),
+        ([0.45, 0.1, 0.45], False),
+    ):
+        assert is_clear_intent(np.array(scores), LABELS, calibration) == clear, scores
 
 
 def test_figures_count_exact_spans():
@@ -242,8 +338,11 @@ def test_calibration():
     targets = np.array([rng.choice(3, p=p) for p in probabilities(logits, 1.0)])
     assert fit_temperature(logits * 3, targets) == pytest.approx(3, rel=0.15)
     scores = np.array([[0.99, 0.0, 0.01]] * 97 + [[0.2, 0.1, 0.7]] * 3)
-    recognized, not_recognized = choose_thresholds(scores, np.array([True] * 97 + [False] * 3))
+    recognized, not_recognized = choose_thresholds(scores, np.array([True] * 97 + [False] * 3), in_scope=2)
     assert 0 <= not_recognized <= recognized < 1
+    # All right and sure: what 3 % do not reach is no reason to refuse, but one to ask.
+    sure = np.array([[0.99, 0.0, 0.01]] * 95 + [[0.9, 0.05, 0.05]] * 5)
+    assert choose_thresholds(sure, np.array([True] * 100), in_scope=2) == (0.9, 0.5)
 
 
 def test_lines_are_compared_without_case_and_punctuation():

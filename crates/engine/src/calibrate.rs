@@ -105,6 +105,7 @@ mod tests {
             intent_outputs: all,
             out_of_scope: Some(3),
             tags: vec![],
+            transitions: vec![],
         }
     }
 

@@ -1,8 +1,9 @@
-//! From the scores of tags to slots: the best sequence of tags that is legal, so that no slot begins in its middle.
+//! From the scores of tags to slots: the best sequence of tags that is legal, so that no slot begins in its middle. What
+//! the bundle says of tags that follow each other counts too.
 
 use std::ops::Range;
 
-use crate::bundle::Tag;
+use crate::bundle::{Labels, Tag};
 use crate::calibrate::log_softmax;
 
 /// Words of a slot.
@@ -17,8 +18,9 @@ pub(crate) struct Span {
 }
 
 /// Finds the spans. `scores` holds, for each word, the raw scores of all tags.
-pub(crate) fn spans(tags: &[Tag], scores: &[&[f32]], temperature: f32) -> Vec<Span> {
-    let path = best_path(tags, scores);
+pub(crate) fn spans(labels: &Labels, scores: &[&[f32]], temperature: f32) -> Vec<Span> {
+    let tags = &labels.tags;
+    let path = best_path(tags, &labels.transitions, scores);
     let mut spans: Vec<Span> = Vec::new();
     for (word, &tag) in path.iter().enumerate() {
         match (tags[tag], spans.last_mut()) {
@@ -34,31 +36,35 @@ pub(crate) fn spans(tags: &[Tag], scores: &[&[f32]], temperature: f32) -> Vec<Sp
     spans
 }
 
-/// Viterbi over the legal sequences: I-x follows only B-x or I-x. The temperature divides all scores of all sequences
-/// alike and the normalisation of a word adds the same to each, so raw scores decide.
-fn best_path(tags: &[Tag], scores: &[&[f32]]) -> Vec<usize> {
+/// Viterbi over the legal sequences: I-x follows only B-x or I-x. The normalisation of a word adds the same to each
+/// sequence, so raw scores decide.
+fn best_path(tags: &[Tag], transitions: &[f32], scores: &[&[f32]]) -> Vec<usize> {
+    let transition = |from: usize, to: usize| transitions.get(from * tags.len() + to).copied().unwrap_or(0.0);
+    let range = spread(transitions);
     let mut totals: Vec<f32> = vec![];
     let mut came_from: Vec<Vec<usize>> = vec![];
     for (word, scores) in scores.iter().enumerate() {
-        let anywhere = best(totals.iter().copied().enumerate());
+        // Whoever is further behind than transitions differ leads nowhere first.
+        let largest = totals.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let hopeful: Vec<usize> = (0..totals.len()).filter(|&from| totals[from] >= largest - range).collect();
         let mut next = Vec::with_capacity(tags.len());
-        let mut from = Vec::with_capacity(tags.len());
-        for (&tag, &score) in tags.iter().zip(*scores) {
+        let mut sources = Vec::with_capacity(tags.len());
+        for (to, (&tag, &score)) in tags.iter().zip(*scores).enumerate() {
+            let reach = |from: usize| (from, totals[from] + transition(from, to));
             let (source, total) = match tag {
                 Tag::Inside(slot) => {
-                    let legal = totals.iter().copied().enumerate().filter(|(source, _)| {
-                        tags[*source] == Tag::Begin(slot) || tags[*source] == Tag::Inside(slot)
-                    });
-                    best(legal)
+                    let legal = (0..totals.len())
+                        .filter(|&from| tags[from] == Tag::Begin(slot) || tags[from] == Tag::Inside(slot));
+                    best(legal.map(reach))
                 }
                 _ if word == 0 => (0, 0.0),
-                _ => anywhere,
+                _ => best(hopeful.iter().copied().map(reach)),
             };
             next.push(total + score);
-            from.push(source);
+            sources.push(source);
         }
         totals = next;
-        came_from.push(from);
+        came_from.push(sources);
     }
     let mut tag = best(totals.into_iter().enumerate()).0;
     let mut path = vec![0; scores.len()];
@@ -67,6 +73,13 @@ fn best_path(tags: &[Tag], scores: &[&[f32]]) -> Vec<usize> {
         tag = from[tag];
     }
     path
+}
+
+/// How far the transitions lie apart.
+fn spread(transitions: &[f32]) -> f32 {
+    let smallest = transitions.iter().copied().fold(f32::INFINITY, f32::min);
+    let largest = transitions.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (largest - smallest).max(0.0)
 }
 
 /// The first of the largest; nothing at all counts as impossible.
@@ -82,6 +95,17 @@ mod tests {
 
     const TAGS: [Tag; 5] = [Tag::Outside, Tag::Begin(0), Tag::Inside(0), Tag::Begin(1), Tag::Inside(1)];
 
+    fn labels() -> Labels {
+        Labels {
+            intents: vec![],
+            slots: vec!["a".to_owned(), "b".to_owned()],
+            intent_outputs: vec![],
+            out_of_scope: None,
+            tags: TAGS.to_vec(),
+            transitions: vec![],
+        }
+    }
+
     fn rows(scores: &[Vec<f32>]) -> Vec<&[f32]> {
         scores.iter().map(Vec::as_slice).collect()
     }
@@ -94,30 +118,30 @@ mod tests {
     fn neighbouring_slots_stay_apart() {
         let one_hot = |tag: usize| (0..5).map(|t| if t == tag { 9.0 } else { 0.0 }).collect();
         let scores: Vec<Vec<f32>> = [1, 2, 1, 0, 3, 4, 4].map(one_hot).to_vec();
-        assert_eq!(words(&spans(&TAGS, &rows(&scores), 1.0)), [(0, 0..2), (0, 2..3), (1, 4..7)]);
-        assert!(spans(&TAGS, &rows(&scores), 1.0).iter().all(|span| span.confidence > 0.99));
+        assert_eq!(words(&spans(&labels(), &rows(&scores), 1.0)), [(0, 0..2), (0, 2..3), (1, 4..7)]);
+        assert!(spans(&labels(), &rows(&scores), 1.0).iter().all(|span| span.confidence > 0.99));
     }
 
     #[test]
     fn a_slot_never_begins_inside() {
         // I-0 is best at the first word, but a legal sequence must begin with O or B.
         let scores = vec![vec![0.0, 1.0, 5.0, 0.0, 0.0], vec![0.0, 0.0, 5.0, 0.0, 0.0]];
-        assert_eq!(words(&spans(&TAGS, &rows(&scores), 1.0)), [(0, 0..2)]);
+        assert_eq!(words(&spans(&labels(), &rows(&scores), 1.0)), [(0, 0..2)]);
         // The slot of the inside decides what the begin becomes when it weighs more.
         let scores = vec![vec![0.0, 2.0, 0.0, 1.5, 0.0], vec![0.0, 0.0, 0.0, 0.0, 5.0]];
-        assert_eq!(words(&spans(&TAGS, &rows(&scores), 1.0)), [(1, 0..2)]);
+        assert_eq!(words(&spans(&labels(), &rows(&scores), 1.0)), [(1, 0..2)]);
     }
 
     #[test]
     fn confidence_is_the_geometric_mean_at_the_temperature() {
         let scores = vec![vec![0.0, 2.0, f32::NEG_INFINITY, f32::NEG_INFINITY, f32::NEG_INFINITY]];
-        let found = spans(&TAGS, &rows(&scores), 2.0);
+        let found = spans(&labels(), &rows(&scores), 2.0);
         assert!((found[0].confidence - 1.0 / (1.0 + (-1.0_f32).exp())).abs() < 1e-6, "{found:?}");
-        assert!(spans(&TAGS, &[], 1.0).is_empty());
+        assert!(spans(&labels(), &[], 1.0).is_empty());
     }
 
     /// Every legal sequence, tried one by one.
-    fn best_by_trying(scores: &[Vec<f32>]) -> f32 {
+    fn best_by_trying(transitions: &[f32], scores: &[Vec<f32>]) -> f32 {
         let mut best = f32::NEG_INFINITY;
         for code in 0..5_usize.pow(scores.len() as u32) {
             let path: Vec<usize> = (0..scores.len()).map(|w| code / 5_usize.pow(w as u32) % 5).collect();
@@ -128,20 +152,29 @@ mod tests {
                 _ => true,
             });
             if legal {
-                best = best.max(path.iter().zip(scores).map(|(&tag, scores)| scores[tag]).sum());
+                best = best.max(total(transitions, scores, &path));
             }
         }
         best
     }
 
+    fn total(transitions: &[f32], scores: &[Vec<f32>], path: &[usize]) -> f32 {
+        let follow = path.windows(2).map(|two| transitions[two[0] * TAGS.len() + two[1]]).sum::<f32>();
+        path.iter().zip(scores).map(|(&tag, scores)| scores[tag]).sum::<f32>() + follow
+    }
+
     proptest! {
         #[test]
         fn no_legal_sequence_is_better(
-            scores in prop::collection::vec(prop::collection::vec(-5.0_f32..5.0, 5), 1..5)
+            scores in prop::collection::vec(prop::collection::vec(-5.0_f32..5.0, 5), 1..5),
+            transitions in prop::collection::vec(-3.0_f32..0.0, 25),
         ) {
-            let path = best_path(&TAGS, &rows(&scores));
-            let total: f32 = path.iter().zip(&scores).map(|(&tag, scores)| scores[tag]).sum();
-            prop_assert!((total - best_by_trying(&scores)).abs() < 1e-4);
+            let path = best_path(&TAGS, &transitions, &rows(&scores));
+            let found = total(&transitions, &scores, &path);
+            prop_assert!((found - best_by_trying(&transitions, &scores)).abs() < 1e-4);
+            let path = best_path(&TAGS, &[], &rows(&scores));
+            let none = [0.0; 25];
+            prop_assert!((total(&none, &scores, &path) - best_by_trying(&none, &scores)).abs() < 1e-4);
         }
     }
 }

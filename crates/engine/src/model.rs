@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use intentd_kernels::Kernel;
-use tract_onnx::pb::{GraphProto, ValueInfoProto, tensor_proto, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, tensor_proto, type_proto};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
@@ -85,7 +85,9 @@ impl Model {
     /// # Errors
     /// What is not understood, for the operator to read.
     pub fn load(graph: &'static str, bytes: &[u8], operators: Operators) -> Result<Self, String> {
-        let build = || Self::build(graph, bytes, operators).map_err(|e| format!("{e:#}"));
+        let read = || tract_onnx::onnx().proto_model_for_read(&mut &*bytes);
+        let build =
+            || read().and_then(|proto| Self::build(graph, proto, operators)).map_err(|e| format!("{e:#}"));
         catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| Err(panic_message(&*panic)))
     }
 
@@ -113,9 +115,7 @@ impl Model {
         Ok(Running { state, form: self.form, outputs: self.channels.1 })
     }
 
-    fn build(graph: &'static str, bytes: &[u8], operators: Operators) -> TractResult<Self> {
-        let onnx = tract_onnx::onnx();
-        let mut proto = onnx.proto_model_for_read(&mut &*bytes)?;
+    fn build(graph: &'static str, mut proto: ModelProto, operators: Operators) -> TractResult<Self> {
         if let (Operators::Plugged(kernel), Some(graph_proto)) = (operators, &proto.graph) {
             match Self::whole(graph, graph_proto, kernel) {
                 Ok(model) => return model,
@@ -132,7 +132,7 @@ impl Model {
             Operators::Plugged(_) => proto.graph.as_mut().map(recognise).unwrap_or_default(),
             Operators::Stock => Recognised::default(),
         };
-        let mut model = onnx.model_for_proto_model(&proto)?;
+        let mut model = tract_onnx::onnx().model_for_proto_model(&proto)?;
         drop(proto);
         if let Operators::Plugged(kernel) = operators {
             report(graph, &recognised);
@@ -355,3 +355,6 @@ fn interface(model: &TypedModel) -> TractResult<(Option<usize>, usize)> {
     };
     Ok((input_channels, channels(output)?))
 }
+
+#[cfg(test)]
+mod tests;

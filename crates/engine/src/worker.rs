@@ -216,7 +216,7 @@ impl Shared {
         let tags = self.labels.tags.len();
         let per_word: Vec<&[f32]> =
             tokens.words.iter().map(|word| &scores[word.first_piece * tags..][..tags]).collect();
-        let found = spans(&self.labels.tags, &per_word, self.calibration.slots.temperature);
+        let found = spans(&self.labels, &per_word, self.calibration.slots.temperature);
         let mut code_points = CodePoints::new(text);
         found.iter().map(|span| self.slot(text, tokens, span, &mut code_points)).collect()
     }

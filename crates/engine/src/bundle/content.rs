@@ -25,6 +25,8 @@ pub struct Labels {
     pub(crate) out_of_scope: Option<usize>,
     /// Every output of the slots head.
     pub(crate) tags: Vec<Tag>,
+    /// `[from, to]` scores of tags that follow each other; empty: only what is legal counts.
+    pub(crate) transitions: Vec<f32>,
 }
 
 /// The place of a word inside a slot; slots by their index in `Labels::slots`.
@@ -40,6 +42,8 @@ struct LabelsFile {
     intents: Vec<String>,
     out_of_scope: Option<String>,
     tags: Vec<String>,
+    #[serde(default)]
+    transitions: Vec<Vec<f32>>,
 }
 
 /// How scores become probabilities and probabilities outcomes.
@@ -126,7 +130,13 @@ impl Labels {
             return Err("names no intent in scope".to_owned());
         }
         let (slots, tags) = read_tags(&file.tags)?;
-        Ok(Self { intents, slots, intent_outputs: file.intents, out_of_scope, tags })
+        let count = tags.len();
+        let square = file.transitions.len() == count && file.transitions.iter().all(|row| row.len() == count);
+        if !(file.transitions.is_empty() || square) {
+            return Err(format!("transitions must have a row and a column for each of the {count} tags"));
+        }
+        let transitions = file.transitions.concat();
+        Ok(Self { intents, slots, intent_outputs: file.intents, out_of_scope, tags, transitions })
     }
 }
 
@@ -246,7 +256,19 @@ mod tests {
             intents: owned(intents),
             out_of_scope: out_of_scope.map(str::to_owned),
             tags: owned(tags),
+            transitions: Vec::new(),
         }
+    }
+
+    #[test]
+    fn transitions_join_all_tags() {
+        let with = |transitions: &[&[f32]]| {
+            let transitions = transitions.iter().map(|row| row.to_vec()).collect();
+            Labels::from_file(LabelsFile { transitions, ..file(&["a"], None, &["O", "B-x"]) }, true)
+        };
+        assert_eq!(with(&[&[0.0, -1.0], &[-2.0, -3.0]]).unwrap().transitions, [0.0, -1.0, -2.0, -3.0]);
+        assert!(with(&[&[0.0, -1.0]]).unwrap_err().contains("2 tags"));
+        assert!(with(&[&[0.0, -1.0], &[0.0]]).is_err());
     }
 
     fn labels(intents: &[&str], out_of_scope: Option<&str>, tags: &[&str]) -> Result<Labels, String> {
