@@ -37,11 +37,10 @@ DISTIL_RATE = 8e-4
 TEACHER_SCHEDULE = Schedule(epochs=4, rate=1.5e-4, head_rate=2e-3, dropout=0.1, train_words=False)
 # For as many epochs as the size says.
 JOINT_SCHEDULE = Schedule(epochs=0, rate=6e-4, head_rate=2e-3, plain_lines=20_000, hidden_weight=3.0)
-TASK_SCHEDULES = {
-    "home": Schedule(epochs=6, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000),
-    "snips": Schedule(epochs=4, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000),
-    "clinc150": Schedule(epochs=4, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000),
-}
+# For as many epochs as the bundle says.
+TASK_SCHEDULE = Schedule(
+    epochs=0, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000
+)
 
 
 def packaged_teacher() -> Path:
@@ -156,7 +155,7 @@ class Build:
             model = self.joint(recipe.size)[recipe.task]
             model.encoder.keep_words(rows)
             teacher = self.teacher()
-            schedule, tokenizer = TASK_SCHEDULES[recipe.task], build_tokenizer(kept)
+            schedule, tokenizer = replace(TASK_SCHEDULE, epochs=recipe.epochs), build_tokenizer(kept)
             finetune({task.name: model}, tokenizer, [task], schedule, SEED, teacher, self.plain())
             torch.save(model.state_dict(), path)
         model = self.joint(recipe.size)[recipe.task]
@@ -181,7 +180,7 @@ class Build:
         task = self.tasks[recipe.task]
         model = Understander(Encoder(recipe.shape), len(task.labels.intents), len(task.labels.tags))
         for head in (model.intent, model.slots):
-            torch.nn.init.normal_(head.weight, std=1.0)
+            torch.nn.init.normal_(head.weight, std=0.2)
         unused = [f"[unused-{index}]" for index in range(recipe.vocabulary - len(self.full))]
         return model, self.full + unused
 

@@ -27,6 +27,7 @@ class Recipe:
     size: str
     shape: Shape
     vocabulary: int
+    epochs: int
     limit: int
     title: str
     labels_of: str

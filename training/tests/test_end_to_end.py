@@ -50,6 +50,7 @@ joint_epochs = 4
 task = "home"
 size = "small"
 vocabulary = 66
+epochs = 10
 limit = 200_000
 title = "lights"
 labels_of = "made-up lines"
@@ -145,8 +146,7 @@ def bundle(data, teacher, tmp_path_factory) -> Path:
     patch.setattr(finetune, "TOKENS_PER_BATCH", 128)
     patch.setattr(building, "TEACHER_SCHEDULE", replace(building.TEACHER_SCHEDULE, epochs=6, rate=2e-3))
     patch.setattr(building, "JOINT_SCHEDULE", replace(building.JOINT_SCHEDULE, plain_lines=50, rate=2e-3))
-    home = replace(building.TASK_SCHEDULES["home"], epochs=10, quantised_epochs=1, plain_lines=50, rate=4e-3)
-    patch.setattr(building, "TASK_SCHEDULES", {"home": home})
+    patch.setattr(building, "TASK_SCHEDULE", replace(building.TASK_SCHEDULE, plain_lines=50, rate=4e-3))
     work = tmp_path_factory.mktemp("work")
     made = building.Build(data, work, teacher)
     figures = made.bundle(recipe.recipes()["home-en"], folder)
