@@ -179,8 +179,9 @@ class Build:
         torch.manual_seed(SEED)
         task = self.tasks[recipe.task]
         model = Understander(Encoder(recipe.shape), len(task.labels.intents), len(task.labels.tags))
-        for head in (model.intent, model.slots):
-            torch.nn.init.normal_(head.weight, std=0.2)
+        torch.nn.init.normal_(model.intent.weight, std=1.0)
+        # Every word outside: a random tagger hovers between tags, and engines would differ.
+        model.slots.bias.data[0] = 100.0
         unused = [f"[unused-{index}]" for index in range(recipe.vocabulary - len(self.full))]
         return model, self.full + unused
 
