@@ -1,7 +1,8 @@
 """The arithmetic of the int8 engine, exactly, in PyTorch and with gradients.
 
 Activations are 8 bits, symmetric, with one scale per token; weights are 7 bits (-64 to 64), symmetric, with one scale
-per output channel, so that two adjacent products fit the 16-bit sums of AVX2's `vpmaddubsw`: |w1| + |w2| <= 128.
+per output channel, so that two adjacent products fit the 16-bit sums of AVX2's `vpmaddubsw`, and four those of NEON.
+A row is divided by its scale; the engine multiplies by the reciprocal, which differs only within 1e-7 of a half.
 Integers are carried in f32: a sum of up to 1,536 products of 127 x 64 stays below 2^24 and is therefore exact in any
 order. Gradients pass the rounding unchanged (straight-through estimator, Bengio et al. 2013).
 """

@@ -53,26 +53,28 @@ pub(crate) fn decide(
     let kept_scores: Vec<f32> = kept.iter().map(|&index| scores[index]).collect();
     let probabilities = softmax(&kept_scores, calibration.temperature);
     let mut out_of_scope = 0.0;
-    let mut ranked: Vec<Intent> = Vec::with_capacity(kept.len());
+    let mut ranked: Vec<(usize, f32)> = Vec::with_capacity(kept.len());
     for (&index, &confidence) in kept.iter().zip(&probabilities) {
         if Some(index) == labels.out_of_scope {
             out_of_scope = confidence;
         } else {
-            ranked.push(Intent { name: labels.intent_outputs[index].clone(), confidence });
+            ranked.push((index, confidence));
         }
     }
     // A stable sort: equal ones stay in the bundle's order, everywhere.
-    ranked.sort_by(|a, b| b.confidence.total_cmp(&a.confidence));
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
 
-    let best = ranked.first().map_or(0.0, |intent| intent.confidence);
+    let best = ranked.first().map_or(0.0, |intent| intent.1);
     let limit = calibration.not_recognized.max(options.min_confidence);
     let top_k = usize::try_from(options.top_k).unwrap_or(usize::MAX);
+    let mut ranked = ranked
+        .into_iter()
+        .map(|(index, confidence)| Intent { name: labels.intent_outputs[index].clone(), confidence });
     if out_of_scope > best || best < limit {
-        ranked.truncate(top_k.max(1));
-        return Decision { outcome: Outcome::NotRecognized, intent: None, alternatives: ranked };
+        let alternatives = ranked.take(top_k.max(1)).collect();
+        return Decision { outcome: Outcome::NotRecognized, intent: None, alternatives };
     }
     let outcome = if best < calibration.recognized { Outcome::Uncertain } else { Outcome::Recognized };
-    let mut ranked = ranked.into_iter();
     let intent = ranked.next();
     Decision { outcome, intent, alternatives: ranked.take(top_k).collect() }
 }

@@ -33,6 +33,7 @@ use intentd_core::{ModelRef, Task};
 use intentd_kernels::Kernel;
 
 use bundle::{Calibration, SelfTestLine, Verified};
+use decode::Decoder;
 use model::{Model, Operators};
 use tokenizer::Tokenizer;
 use worker::Shared;
@@ -179,7 +180,8 @@ fn load(verified: &mut Verified, kernel: Kernel) -> Result<Shared, OpenError> {
     let intent = head(Task::Intent, "heads/intent", "heads/intent.onnx", labels.intent_outputs.len())?;
     let slots = head(Task::Slots, "heads/slots", "heads/slots.onnx", labels.tags.len())?;
     let manifest = verified.manifest.clone();
-    Ok(Shared { manifest, labels, calibration, tokenizer, encoder, intent, slots })
+    let decoder = Decoder::new(&labels);
+    Ok(Shared { manifest, labels, decoder, calibration, tokenizer, encoder, intent, slots })
 }
 
 fn load_head(

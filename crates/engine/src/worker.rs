@@ -9,7 +9,7 @@ use intentd_core::{Effort, Outcome, ParseError, Slot, Task, Understanding, Utter
 use crate::WorkerError;
 use crate::bundle::{Calibration, Labels, Manifest, task_name};
 use crate::calibrate::{Decision, check_filter, decide};
-use crate::decode::{Span, spans};
+use crate::decode::{Decoder, Span};
 use crate::model::{Model, Rows, Running, panic_message};
 use crate::resolve::resolve;
 use crate::tokenizer::{CodePoints, Tokenizer, Tokens};
@@ -18,6 +18,7 @@ use crate::tokenizer::{CodePoints, Tokenizer, Tokens};
 pub(crate) struct Shared {
     pub(crate) manifest: Manifest,
     pub(crate) labels: Labels,
+    pub(crate) decoder: Decoder,
     pub(crate) calibration: Calibration,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) encoder: Model,
@@ -216,7 +217,7 @@ impl Shared {
         let tags = self.labels.tags.len();
         let per_word: Vec<&[f32]> =
             tokens.words.iter().map(|word| &scores[word.first_piece * tags..][..tags]).collect();
-        let found = spans(&self.labels, &per_word, self.calibration.slots.temperature);
+        let found = self.decoder.spans(&per_word, self.calibration.slots.temperature);
         let mut code_points = CodePoints::new(text);
         found.iter().map(|span| self.slot(text, tokens, span, &mut code_points)).collect()
     }

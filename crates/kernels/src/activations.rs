@@ -1,7 +1,8 @@
 //! Activations in 8 bits, one scale per token.
 
-use crate::lanes::Lanes;
-use crate::rows::{self, LANES};
+use crate::floats::{BYTES, Floats, LANES};
+use crate::lanes::{Cpu, Tile};
+use crate::rows;
 
 /// Quantised activations. Reused from call to call: its memory grows to the longest sequence seen and stays.
 #[derive(Debug, Default)]
@@ -18,10 +19,6 @@ const STEP: f32 = 1.0 / 127.0;
 
 /// Keeps an all-zero token from dividing by zero.
 const SMALLEST_SCALE: f32 = 1e-8;
-
-/// 1.5 x 2^23: adding it to a small f32 rounds that half to even and leaves the integer in the low bits. `round` is a
-/// library call on CPUs without SSE4.1, and a saturating conversion costs several instructions.
-const ROUND: f32 = 12_582_912.0;
 
 /// Xor with it turns signed bytes into u8 with zero point 128, and back.
 const ZERO_POINT: u8 = 0x80;
@@ -56,29 +53,37 @@ impl Activations {
 }
 
 #[inline(always)]
-pub(crate) fn quantise<L: Lanes>(x: &[f32], channels: usize, out: &mut Activations) {
-    let zero_point = if L::UNSIGNED { ZERO_POINT } else { 0 };
+pub(crate) fn quantise<T: Tile>(cpu: Cpu<T>, x: &[f32], channels: usize, out: &mut Activations) {
+    let flip = if T::UNSIGNED { ZERO_POINT } else { 0 };
     out.channels = channels;
-    out.unsigned = L::UNSIGNED;
+    out.unsigned = T::UNSIGNED;
     out.scales.clear();
     out.bytes.resize(x.len(), 0);
     for (row, bytes) in x.chunks_exact(channels).zip(out.bytes.chunks_exact_mut(channels)) {
-        let scale = rows::largest_magnitude(row) * STEP;
+        let scale = rows::largest_magnitude::<T::Floats>(cpu, row) * STEP;
         let scale = if scale > SMALLEST_SCALE { scale } else { SMALLEST_SCALE };
         out.scales.push(scale);
-        let (whole, rest) = row.as_chunks::<LANES>();
-        let (whole_bytes, rest_bytes) = bytes.as_chunks_mut::<LANES>();
+        let factor = 1.0 / scale;
+        let (whole, rest) = row.as_chunks::<BYTES>();
+        let (whole_bytes, rest_bytes) = bytes.as_chunks_mut::<BYTES>();
         for (values, bytes) in whole.iter().zip(whole_bytes) {
-            *bytes = values.map(|value| integer(value, scale) ^ zero_point);
+            round::<T>(cpu, values, factor, flip, bytes);
         }
-        for (value, byte) in rest.iter().zip(rest_bytes) {
-            *byte = integer(*value, scale) ^ zero_point;
+        if !rest.is_empty() {
+            let (mut values, mut bytes) = ([0.0; BYTES], [0; BYTES]);
+            values[..rest.len()].copy_from_slice(rest);
+            round::<T>(cpu, &values, factor, flip, &mut bytes);
+            rest_bytes.copy_from_slice(&bytes[..rest.len()]);
         }
     }
 }
 
-/// The two's complement of a number in -127..=127.
 #[inline(always)]
-fn integer(value: f32, scale: f32) -> u8 {
-    (value / scale + ROUND).to_bits() as u8
+fn round<T: Tile>(cpu: Cpu<T>, values: &[f32; BYTES], factor: f32, flip: u8, bytes: &mut [u8; BYTES]) {
+    let factor = T::Floats::splat(cpu, factor);
+    let mut vectors = [factor; BYTES / LANES];
+    for (vector, values) in vectors.iter_mut().zip(values.as_chunks().0) {
+        *vector = T::Floats::load(cpu, values) * factor;
+    }
+    T::Floats::round(vectors, flip, bytes);
 }

@@ -2,7 +2,18 @@
 
 use std::ops::Range;
 
-use crate::rows::{LANES, exp, larger, sum, tree};
+use crate::floats::{Floats, LANES};
+use crate::rows::{exp, largest, sum};
+
+/// Vectors of keys, or of channels, that are computed together.
+const VECTORS: usize = 2;
+const WIDTH: usize = VECTORS * LANES;
+
+/// Queries that share one load of keys and values.
+const QUERIES: usize = 4;
+
+/// One channel of a block of tokens, or one token's block of channels, in parts of as many as are laid out at once.
+type Row = [[f32; QUERIES]; WIDTH / QUERIES];
 
 /// The form of an attention, and its scratch memory.
 #[derive(Debug, Default)]
@@ -11,14 +22,18 @@ pub struct Attention {
     channels: usize,
     /// One over the square root of a head's channels.
     scale: f32,
-    /// Keys of one head, `[channels of a head, tokens rounded up to whole lanes]`.
-    keys: Vec<f32>,
-    /// Weights of one token.
-    weights: Vec<f32>,
+    /// Keys of one head, `[blocks of tokens, channels, tokens of a block]`; zeros behind the last token.
+    keys: Vec<Row>,
+    /// Values of one head, `[blocks of channels, tokens, channels of a block]`. Rows of all heads lie so far apart that
+    /// they would drive each other out of the nearest cache.
+    values: Vec<Row>,
+    /// Queries that are at work, `[channels, queries]`, scaled.
+    queries: Vec<[f32; QUERIES]>,
+    /// Their products with the keys, `[queries, tokens rounded up to whole blocks]`.
+    scores: Vec<f32>,
+    /// What softmax makes of them, `[tokens, queries]`.
+    weights: Vec<[f32; QUERIES]>,
 }
-
-/// Channels of a head that are summed together; a head's channels are a multiple.
-const WIDTH: usize = 2 * LANES;
 
 impl Attention {
     /// An attention of this form, with memory of its own.
@@ -51,8 +66,9 @@ impl Attention {
     }
 
     #[inline(always)]
-    pub(crate) fn attend(
+    pub(crate) fn attend<F: Floats>(
         &mut self,
+        cpu: F::Cpu,
         tokens: Range<usize>,
         [query, key, value]: [&[f32]; 3],
         context: &mut [f32],
@@ -61,72 +77,137 @@ impl Attention {
         let rows = tokens.start * channels..tokens.end * channels;
         let (query, key, value) = (&query[rows.clone()], &key[rows.clone()], &value[rows.clone()]);
         let context = &mut context[rows];
-        let count = tokens.len();
-        let padded = count.next_multiple_of(LANES);
+        self.reserve(tokens.len());
+        for part in (0..self.heads).map(|head| head * size..(head + 1) * size) {
+            self.lay_out(key, value, part.clone());
+            let queries = query.chunks(QUERIES * channels).zip(context.chunks_mut(QUERIES * channels));
+            for (queries, context) in queries {
+                let rows = neighbours(queries, channels, part.clone());
+                for (to, values) in self.queries.iter_mut().zip(interleave(rows)) {
+                    *to = values.map(|value| value * self.scale);
+                }
+                self.score::<F>(cpu);
+                let factors = self.soften::<F>(cpu);
+                self.gather::<F>(cpu, factors, context, part.start);
+            }
+        }
+    }
+
+    fn reserve(&mut self, tokens: usize) {
+        let (size, padded) = (self.channels / self.heads, tokens.next_multiple_of(WIDTH));
         self.keys.clear();
-        self.keys.resize(size * padded, 0.0);
-        self.weights.clear();
-        self.weights.resize(padded, 0.0);
-        for head in 0..self.heads {
-            let part = head * size..(head + 1) * size;
-            for (token, row) in key.chunks_exact(channels).enumerate() {
-                for (channel, value) in row[part.clone()].iter().enumerate() {
-                    self.keys[channel * padded + token] = *value;
-                }
+        self.keys.resize(padded / WIDTH * size, Row::default());
+        self.values.resize(tokens * size / WIDTH, Row::default());
+        self.queries.resize(size, [0.0; QUERIES]);
+        self.scores.resize(QUERIES * padded, 0.0);
+        self.weights.resize(tokens, [0.0; QUERIES]);
+    }
+
+    /// Takes one head's part of the rows of all.
+    #[inline(always)]
+    fn lay_out(&mut self, key: &[f32], value: &[f32], part: Range<usize>) {
+        let (channels, tokens) = (self.channels, self.weights.len());
+        for (index, rows) in key.chunks(QUERIES * channels).enumerate() {
+            let (block, at) = (index * QUERIES / WIDTH, index % (WIDTH / QUERIES));
+            let columns = self.keys[block * part.len()..].iter_mut();
+            for (column, values) in columns.zip(interleave(neighbours(rows, channels, part.clone()))) {
+                column[at] = values;
             }
-            for (row, out) in query.chunks_exact(channels).zip(context.chunks_exact_mut(channels)) {
-                scores(&row[part.clone()], &self.keys, self.scale, &mut self.weights);
-                softmax(&mut self.weights, count);
-                for first in part.clone().step_by(WIDTH) {
-                    let mut sums = [0.0; WIDTH];
-                    for (weight, row) in self.weights.iter().zip(value.chunks_exact(channels)) {
-                        let Some(values) = row[first..].first_chunk::<WIDTH>() else { break };
-                        for lane in 0..WIDTH {
-                            sums[lane] += weight * values[lane];
-                        }
-                    }
-                    if let Some(out) = out[first..].first_chunk_mut::<WIDTH>() {
-                        *out = sums;
-                    }
-                }
+        }
+        for (token, row) in value.chunks_exact(channels).enumerate() {
+            let blocks = row[part.clone()].as_chunks().0.as_chunks().0;
+            for (block, values) in blocks.iter().enumerate() {
+                self.values[block * tokens + token] = *values;
+            }
+        }
+    }
+
+    /// Products of the queries with all keys.
+    #[inline(always)]
+    fn score<F: Floats>(&mut self, cpu: F::Cpu) {
+        let padded = self.scores.len() / QUERIES;
+        for (block, keys) in self.keys.chunks_exact(self.queries.len()).enumerate() {
+            let sums = sum_products::<F>(cpu, &self.queries, keys);
+            for (scores, sums) in self.scores.chunks_exact_mut(padded).zip(sums) {
+                store(sums, &mut scores[block * WIDTH..]);
+            }
+        }
+    }
+
+    /// Softmax of each query's scores, but for the division by their sum: returns what it makes a factor.
+    #[inline(always)]
+    fn soften<F: Floats>(&mut self, cpu: F::Cpu) -> [f32; QUERIES] {
+        let (padded, tokens) = (self.scores.len() / QUERIES, self.weights.len());
+        let mut factors = [0.0; QUERIES];
+        for (factor, scores) in factors.iter_mut().zip(self.scores.chunks_exact_mut(padded)) {
+            *factor = 1.0 / exponentials::<F>(cpu, scores, tokens);
+        }
+        let rows = neighbours(&self.scores, padded, 0..tokens);
+        self.weights.iter_mut().zip(interleave(rows)).for_each(|(to, values)| *to = values);
+        factors
+    }
+
+    /// Sums of values by weights, times a factor for each query, into rows of all channels.
+    #[inline(always)]
+    fn gather<F: Floats>(&self, cpu: F::Cpu, factors: [f32; QUERIES], context: &mut [f32], start: usize) {
+        for (block, values) in self.values.chunks_exact(self.weights.len()).enumerate() {
+            let sums = sum_products::<F>(cpu, &self.weights, values);
+            for ((row, sums), factor) in context.chunks_exact_mut(self.channels).zip(sums).zip(factors) {
+                let factor = F::splat(cpu, factor);
+                store([sums[0] * factor, sums[1] * factor], &mut row[start + block * WIDTH..]);
             }
         }
     }
 }
 
-/// One token's products with all keys.
+/// A part of four neighbouring rows; where there are fewer, the last one stands for the others.
 #[inline(always)]
-fn scores(query: &[f32], keys: &[f32], scale: f32, out: &mut [f32]) {
-    let padded = out.len();
-    for (block, out) in out.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        let mut sums = [0.0; LANES];
-        for (query, keys) in query.iter().zip(keys.chunks_exact(padded)) {
-            let Some(keys) = keys[block * LANES..].first_chunk::<LANES>() else { break };
-            for lane in 0..LANES {
-                sums[lane] += query * keys[lane];
+fn neighbours(rows: &[f32], width: usize, part: Range<usize>) -> [&[f32]; QUERIES] {
+    let last = rows.len() / width - 1;
+    let row = |n: usize| &rows[n.min(last) * width..][part.clone()];
+    [row(0), row(1), row(2), row(3)]
+}
+
+/// The values of four rows side by side.
+#[inline(always)]
+fn interleave<'a>([a, b, c, d]: [&'a [f32]; QUERIES]) -> impl Iterator<Item = [f32; QUERIES]> + 'a {
+    a.iter().zip(b).zip(c).zip(d).map(
+        #[inline(always)]
+        |(((a, b), c), d)| [*a, *b, *c, *d],
+    )
+}
+
+/// Each query's sum of rows times its factors.
+#[inline(always)]
+fn sum_products<F: Floats>(cpu: F::Cpu, factors: &[[f32; QUERIES]], rows: &[Row]) -> [[F; VECTORS]; QUERIES] {
+    let mut sums = [[F::splat(cpu, 0.0); VECTORS]; QUERIES];
+    for (factors, row) in factors.iter().zip(rows) {
+        let row = row.as_flattened().as_chunks().0;
+        for n in 0..QUERIES {
+            let factor = F::splat(cpu, factors[n]);
+            for v in 0..VECTORS {
+                sums[n][v] = factor.times_plus(F::load(cpu, &row[v]), sums[n][v]);
             }
         }
-        *out = sums.map(|sum| sum * scale);
+    }
+    sums
+}
+
+#[inline(always)]
+fn store<F: Floats>(vectors: [F; VECTORS], to: &mut [f32]) {
+    for (to, vector) in to.as_chunks_mut().0.iter_mut().zip(vectors) {
+        vector.store(to);
     }
 }
 
-/// Softmax over the first `count` values; those behind become zero.
+/// e to the power of each of the first `count` values less the largest of them, and next to nothing behind: too little
+/// to change the sum, which is returned and at least 1.
 #[inline(always)]
-fn softmax(values: &mut [f32], count: usize) {
+fn exponentials<F: Floats>(cpu: F::Cpu, values: &mut [f32], count: usize) -> f32 {
     values[count..].fill(f32::NEG_INFINITY);
-    let mut largest = [f32::NEG_INFINITY; LANES];
-    for chunk in values.as_chunks::<LANES>().0 {
-        for lane in 0..LANES {
-            largest[lane] = larger(largest[lane], chunk[lane]);
-        }
+    let largest = F::splat(cpu, largest::<F>(cpu, values));
+    for values in values.as_chunks_mut().0 {
+        exp(cpu, F::load(cpu, values) - largest).store(values);
     }
-    let largest = tree(largest, larger);
-    for chunk in values.as_chunks_mut::<LANES>().0 {
-        *chunk = chunk.map(|value| exp(value - largest));
-    }
-    values[count..].fill(0.0);
-    let total = sum(values, |value| value);
-    for value in values {
-        *value /= total;
-    }
+    sum::<F>(cpu, values)
 }

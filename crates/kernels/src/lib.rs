@@ -4,23 +4,29 @@
 //! weights is a 1x1 convolution in groups, in two steps:
 //!
 //! 1. [`Kernel::quantise`] turns each row into 8-bit integers with one scale: the largest magnitude times 1/127, at least
-//!    1e-8; division by it, then rounding half to even.
+//!    1e-8; a product with its reciprocal, then rounding half to even.
 //! 2. [`Kernel::multiply`] sums integer products in i32 and gives `sum x row scale x channel scale + bias`, in that
-//!    order, each step rounded to f32; [`Then`] says what else is done to a result before it is stored.
+//!    order, the last two steps fused; [`Then`] says what else is done to a result before it is stored.
 //!
 //! Weights have 7 bits ([`Weights`]). Around the products stand attention, layer norm and GELU in f32.
 //!
 //! Every kernel gives the same integers and the same f32 values to the bit: integer sums have no order, and the f32
-//! steps have one written order (eight lanes, a fixed tree of sums, no fused multiply-add, no estimated reciprocals).
+//! steps have one written order (vectors of eight lanes, a fixed tree of sums, fused multiply-add where it is written, no
+//! estimated reciprocals).
 //! A row's result depends on that row alone, attention's on its own sequence alone: so neither batch nor CPU changes an
 //! answer.
 //!
 //! A further instruction set plugs in as one more [`Kernel`]: nothing outside this crate names one.
 
+// Lanes and tokens of several arrays are walked by one index: an iterator over one of them would say less, and closures
+// are not always inlined into the code of an instruction set.
+#![allow(clippy::needless_range_loop)]
+
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 mod activations;
 mod attention;
+mod floats;
 mod lanes;
 mod pack;
 mod product;
@@ -56,60 +62,74 @@ enum Isa {
     Neon(aarch64::Neon),
     #[cfg(target_arch = "aarch64")]
     Dotprod(aarch64::Dotprod),
+    #[cfg(target_arch = "aarch64")]
+    I8mm(aarch64::I8mm),
 }
 
 /// Runs an expression on the instruction set of a kernel: everything that is inlined into it is compiled for that set.
-/// `$lanes` names the type that multiplies integers there.
+/// `$tile` names the type that multiplies integers there, `$cpu` the proof that its f32 steps ask for.
 macro_rules! on {
-    ($kernel:expr, $lanes:ident => $body:expr) => {
+    ($kernel:expr, $tile:ident, $cpu:ident => $body:expr) => {
         match $kernel.0 {
             Isa::Portable => {
-                type $lanes = lanes::Portable;
+                type $tile = lanes::Portable;
+                let $cpu = ();
                 $body
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2(cpu) => {
-                type $lanes = x86_64::Avx2Lanes;
+                type $tile = x86_64::Avx2Lanes;
                 cpu.run(
                     #[inline(always)]
-                    || $body,
+                    |$cpu| $body,
                 )
             }
             #[cfg(target_arch = "x86_64")]
             Isa::AvxVnni(cpu) => {
-                type $lanes = x86_64::AvxVnniLanes;
+                type $tile = x86_64::AvxVnniLanes;
                 cpu.run(
                     #[inline(always)]
-                    || $body,
+                    |$cpu| $body,
                 )
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512Vnni(cpu) => {
-                type $lanes = x86_64::Avx512VnniLanes;
+                type $tile = x86_64::Avx512VnniLanes;
                 cpu.run(
                     #[inline(always)]
-                    || $body,
+                    |$cpu| $body,
                 )
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon(cpu) => {
-                type $lanes = aarch64::NeonLanes;
+                type $tile = aarch64::NeonTile;
                 cpu.run(
                     #[inline(always)]
-                    || $body,
+                    |$cpu| $body,
                 )
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Dotprod(cpu) => {
-                type $lanes = aarch64::DotprodLanes;
+                type $tile = aarch64::DotprodTile;
                 cpu.run(
                     #[inline(always)]
-                    || $body,
+                    |$cpu| $body,
+                )
+            }
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm(cpu) => {
+                type $tile = aarch64::I8mmTile;
+                cpu.run(
+                    #[inline(always)]
+                    |$cpu| $body,
                 )
             }
         }
     };
 }
+
+#[cfg(test)]
+use on;
 
 /// Forces a kernel by name. For tests of the whole daemon: users have no reason to choose a slower one.
 const FORCED_KERNEL: &str = "INTENTD_KERNEL";
@@ -126,6 +146,7 @@ impl Kernel {
         }
         #[cfg(target_arch = "aarch64")]
         {
+            kernels.extend(aarch64::I8mm::new().map(|cpu| Self(Isa::I8mm(cpu))));
             kernels.extend(aarch64::Dotprod::new().map(|cpu| Self(Isa::Dotprod(cpu))));
             kernels.extend(aarch64::Neon::new().map(|cpu| Self(Isa::Neon(cpu))));
         }
@@ -158,6 +179,8 @@ impl Kernel {
             Isa::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             Isa::Dotprod(_) => "dotprod",
+            #[cfg(target_arch = "aarch64")]
+            Isa::I8mm(_) => "i8mm",
         }
     }
 
@@ -168,7 +191,7 @@ impl Kernel {
     pub fn quantise(self, x: &[f32], channels: usize, out: &mut Activations) {
         assert!(channels > 0 && channels.is_multiple_of(4), "channels must be a multiple of four");
         assert!(x.len().is_multiple_of(channels), "values must be tokens x channels");
-        on!(self, L => activations::quantise::<L>(x, channels, out));
+        on!(self, T, cpu => activations::quantise::<T>(cpu, x, channels, out));
     }
 
     /// Multiplies quantised activations by weights into `out`, `[tokens, outputs]`.
@@ -183,15 +206,23 @@ impl Kernel {
         );
         assert_eq!(out.len(), weights.outputs() * activations.tokens(), "out must be tokens x outputs");
         match then {
-            Then::Store => {
-                on!(self, L => product::multiply::<L, _>(activations, weights, product::Store, out))
-            }
-            Then::Gelu => on!(self, L => product::multiply::<L, _>(activations, weights, product::Gelu, out)),
+            Then::Store => self.multiply_then(activations, weights, product::Store, out),
+            Then::Gelu => self.multiply_then(activations, weights, product::Gelu, out),
             Then::Add(x) => {
                 assert_eq!(x.len(), out.len(), "what is added must be tokens x outputs");
-                on!(self, L => product::multiply::<L, _>(activations, weights, product::Add(x), out));
+                self.multiply_then(activations, weights, product::Add(x), out);
             }
         }
+    }
+
+    fn multiply_then(
+        self,
+        activations: &Activations,
+        weights: &Weights,
+        last: impl product::Last,
+        out: &mut [f32],
+    ) {
+        on!(self, T, cpu => product::multiply::<T, _>(cpu, activations, weights, last, out));
     }
 
     /// Layer norm of each row of `x`, `[tokens, channels]`, in place (Ba, Kiros, Hinton 2016).
@@ -200,7 +231,7 @@ impl Kernel {
     /// If `x` holds no whole rows.
     pub fn normalise(self, norm: &Norm, x: &mut [f32]) {
         assert!(x.len().is_multiple_of(norm.channels()), "values must be tokens x channels");
-        on!(self, _L => rows::normalise(norm, x));
+        on!(self, T, cpu => rows::normalise::<<T as lanes::Tile>::Floats>(cpu, norm, x));
     }
 
     /// Self-attention of one sequence (Vaswani et al. 2017, section 3.2), every head by itself: `query`, `key`, `value`
@@ -215,6 +246,6 @@ impl Kernel {
         [query, key, value]: [&[f32]; 3],
         context: &mut [f32],
     ) {
-        on!(self, _L => attention.attend(tokens, [query, key, value], context));
+        on!(self, T, cpu => attention.attend::<<T as lanes::Tile>::Floats>(cpu, tokens, [query, key, value], context));
     }
 }

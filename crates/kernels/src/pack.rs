@@ -41,13 +41,13 @@ pub enum WeightsError {
     },
     /// Integers, scales and biases are not as many as outputs and depth say.
     Sizes,
-    /// Two neighbouring weights of this output have magnitudes over 128 together: two products of them with
-    /// activations would not fit into 16 bits, and CPUs would disagree.
+    /// A weight of this output has a magnitude over 64: some CPUs sum products in 16 bits, which would not hold them.
     TooLarge(usize),
 }
 
-/// Two neighbouring magnitudes together: 255 x 128 = 32,640 fits into 16 bits with sign.
-const PAIR_LIMIT: u32 = 128;
+/// The largest magnitude: two products with u8 (255 x 64 each; x86) and four with s8 (127 x 64 each; ARM) then fit into
+/// 16 bits with sign.
+pub(crate) const LIMIT: u8 = 64;
 
 impl Weights {
     /// Checks and lays out `integers`, `[outputs, depth]`.
@@ -69,8 +69,7 @@ impl Weights {
             return Err(WeightsError::Sizes);
         }
         for (output, row) in integers.chunks_exact(depth).enumerate() {
-            let pair = |pair: &[i8]| u32::from(pair[0].unsigned_abs()) + u32::from(pair[1].unsigned_abs());
-            if row.chunks_exact(2).any(|two| pair(two) > PAIR_LIMIT) {
+            if row.iter().any(|weight| weight.unsigned_abs() > LIMIT) {
                 return Err(WeightsError::TooLarge(output));
             }
         }
@@ -111,17 +110,33 @@ impl Weights {
         self.outputs / self.groups
     }
 
-    /// The blocks of one group: where each block's outputs begin and how many they are, its weights, and what follows.
-    pub(crate) fn blocks(&self, group: usize) -> impl Iterator<Item = (usize, usize, &[Quad], &Finish)> {
+    pub(crate) fn blocks(&self, group: usize) -> impl Iterator<Item = Block<'_>> {
         let per_group = self.outputs_per_group();
         let (blocks, quads) = (per_group.div_ceil(OUTPUTS), self.depth / 4);
         (0..blocks).map(move |block| {
             let (index, first) = (group * blocks + block, block * OUTPUTS);
-            let count = OUTPUTS.min(per_group - first);
-            let weights = &self.quads[index * quads..(index + 1) * quads];
-            (group * per_group + first, count, weights, &self.finish[index])
+            let (quads, behind) = self.quads[index * quads..].split_at(quads);
+            Block {
+                output: group * per_group + first,
+                count: OUTPUTS.min(per_group - first),
+                quads,
+                next: &behind[..quads.len().min(behind.len())],
+                finish: &self.finish[index],
+            }
         })
     }
+}
+
+/// Some outputs of one group.
+pub(crate) struct Block<'a> {
+    /// The first of them.
+    pub(crate) output: usize,
+    /// How many they are.
+    pub(crate) count: usize,
+    pub(crate) quads: &'a [Quad],
+    /// The weights of the block behind it.
+    pub(crate) next: &'a [Quad],
+    pub(crate) finish: &'a Finish,
 }
 
 /// Four channels of each output of a block.
@@ -164,7 +179,8 @@ impl std::fmt::Display for WeightsError {
             Self::Sizes => f.write_str("weights, scales and biases do not fit together"),
             Self::TooLarge(output) => write!(
                 f,
-                "output {output}: two neighbouring weights exceed {PAIR_LIMIT} together; quantise weights to 7 bits"
+                "output {output}: a weight exceeds {LIMIT} in magnitude, so 16-bit sums of products would overflow; \
+                 quantise weights to 7 bits"
             ),
         }
     }

@@ -52,8 +52,12 @@ impl<'a> Walk<'a> {
         }
         let epsilon = node.attribute.iter().find(|a| a.name == "epsilon").map_or(1e-5, |a| a.f);
         let (weight, bias) = (self.flow.array(weight)?.0, self.flow.array(bias)?.0);
-        if weight.is_empty() || weight.len() != bias.len() {
-            return Err(format!("{} has {} weights and {} biases", node.name, weight.len(), bias.len()));
+        if !Norm::fits(weight.len()) || weight.len() != bias.len() {
+            let (weights, biases) = (weight.len(), bias.len());
+            return Err(format!(
+                "{} has {weights} weights and {biases} biases: a multiple of 8 of each",
+                node.name
+            ));
         }
         Ok((input, Norm::new(weight, bias, epsilon)))
     }
