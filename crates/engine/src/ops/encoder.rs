@@ -42,10 +42,10 @@ pub(crate) struct Layer {
 
 /// Sequences are taken through all layers in parts of about this many tokens: values stay in the second cache, and each
 /// load of weights from the third one serves many.
-const PART_TOKENS: usize = 96;
+const PART_TOKENS: usize = 48;
 
 /// Tokens that go through a feed-forward pair together: its wide values stay in the second cache.
-const FEED_TOKENS: usize = 24;
+const FEED_TOKENS: usize = 48;
 
 /// Memory of one thread, reused from batch to batch.
 #[derive(Default)]
@@ -234,8 +234,8 @@ mod tests {
         assert_eq!(split(&[0]), Vec::<Vec<usize>>::new());
         assert_eq!(split(&[0, 12]), [[0, 12]]);
         assert_eq!(
-            split(&[0, 40, 90, 100, 300, 310]),
-            [vec![0, 40, 90], vec![90, 100], vec![100, 300], vec![300, 310]]
+            split(&[0, 20, 45, 50, 300, 310]),
+            [vec![0, 20, 45], vec![45, 50], vec![50, 300], vec![300, 310]]
         );
     }
 }
