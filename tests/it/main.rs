@@ -14,6 +14,9 @@ mod harness;
 /// Start, stop, and what stops the start.
 #[cfg(test)]
 mod lifecycle;
+/// Which bundle serves: signatures, and the one that stands in.
+#[cfg(test)]
+mod model;
 /// Utterances over MQTT: routes, order, faults, dead letters.
 #[cfg(test)]
 mod mqtt;

@@ -128,7 +128,8 @@ impl Daemon {
         status.unwrap()
     }
 
-    fn get(&self, path: &str) -> Option<(u16, String)> {
+    /// Status and body of a page.
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let address = SocketAddr::from(([127, 0, 0, 1], self.http));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;

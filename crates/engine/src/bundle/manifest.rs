@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use intentd_core::Task;
 use serde::Deserialize;
 
+use super::trust::Version;
 use crate::OpenError;
 
 /// The layout of a bundle that this version reads.
@@ -144,24 +145,14 @@ fn task_named(name: &str) -> Option<Task> {
 
 fn check_version(path: &Path, minimum: &str) -> Result<(), OpenError> {
     let running = env!("CARGO_PKG_VERSION");
-    let Some(needed) = parse_version(minimum) else {
-        return Err(OpenError::Manifest {
-            path: path.to_owned(),
-            message: format!("minimum_intentd {minimum:?} is not a version like 0.1.0"),
-        });
-    };
-    if parse_version(running).is_some_and(|running| running < needed) {
+    let needed: Version = minimum.parse().map_err(|error| OpenError::Manifest {
+        path: path.to_owned(),
+        message: format!("minimum_intentd {minimum:?} is {error}"),
+    })?;
+    if running.parse().is_ok_and(|running: Version| running < needed) {
         return Err(OpenError::NeedsNewer { path: path.to_owned(), minimum: minimum.to_owned(), running });
     }
     Ok(())
-}
-
-/// Major, minor and patch; a suffix such as `-rc1` counts as the release itself.
-fn parse_version(text: &str) -> Option<[u32; 3]> {
-    let release = text.split(['-', '+']).next()?;
-    let mut parts = release.split('.').map(str::parse);
-    let version = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next().unwrap_or(Ok(0)).ok()?];
-    parts.next().is_none().then_some(version)
 }
 
 fn check_inside(manifest: &Path, listed: &str) -> Result<(), OpenError> {
