@@ -3,7 +3,7 @@
 //! # Map
 //! - [`config`]: settings, all mistakes at once. [`cli`]: the commands.
 //! - [`grpc`] and [`mqtt`]: the two doors. [`convert`] and [`proto`]: their common contract.
-//! - [`model`]: which bundle serves. [`inference`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
+//! - [`model`]: which bundle serves. [`inference`] and [`attempts`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
 //! - [`health`], [`telemetry`], [`http`]: what the daemon tells about itself.
 //!
 //! [`App`] is the only place that knows all parts: [`App::build`] opens, loads, binds and checks everything,
@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attempts;
 pub mod cli;
 pub mod config;
 pub mod convert;
@@ -34,6 +35,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::attempts::AttemptsFile;
 use crate::config::{Broker, Config};
 use crate::health::Health;
 use crate::inference::{Inference, Workers};
@@ -106,8 +108,9 @@ impl App {
         telemetry::register_build(&mut registry, engine.model(), engine.kernel());
         metrics.model_fallback.set(fallback.is_some().into());
         let health = Health::new(fallback);
+        let attempts = AttemptsFile::open(&config.gateway);
         let (inference, workers) =
-            Inference::start(engine, limits(&config), metrics.clone(), health.clone())?;
+            Inference::start(engine, attempts, limits(&config), metrics.clone(), health.clone())?;
         Ok(Self { config, inference, workers, metrics, registry, health, grpc, http, broker })
     }
 
