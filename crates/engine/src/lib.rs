@@ -22,7 +22,7 @@ pub mod model;
 mod ops;
 mod resolve;
 mod selftest;
-mod tokenizer;
+pub mod tokenizer;
 mod worker;
 
 use std::path::Path;

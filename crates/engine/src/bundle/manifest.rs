@@ -57,7 +57,10 @@ pub struct FileEntry {
 
 impl Manifest {
     /// Reads a manifest and refuses what this version cannot run.
-    pub(crate) fn read(path: &Path, text: &str) -> Result<Self, OpenError> {
+    ///
+    /// # Errors
+    /// What is wrong with it; `path` names it.
+    pub fn read(path: &Path, text: &str) -> Result<Self, OpenError> {
         let wrong = |message: String| OpenError::Manifest { path: path.to_owned(), message };
         // The schema alone first: a newer layout may have keys that this version would call mistakes.
         let header: Header = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
