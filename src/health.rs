@@ -39,6 +39,8 @@ struct State {
     beats: BTreeMap<Loop, Instant>,
     mqtt: MqttState,
     phase: Phase,
+    /// What an operator must mend although the daemon serves.
+    degraded: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -48,14 +50,13 @@ enum Phase {
     Draining,
 }
 
-impl Default for Health {
-    fn default() -> Self {
-        let state = State { beats: BTreeMap::new(), mqtt: MqttState::Off, phase: Phase::Starting };
+impl Health {
+    /// At the start. `degraded` is what an operator must mend although the daemon serves.
+    pub fn new(degraded: Option<String>) -> Self {
+        let state = State { beats: BTreeMap::new(), mqtt: MqttState::Off, phase: Phase::Starting, degraded };
         Self { state: Arc::new(Mutex::new(state)) }
     }
-}
 
-impl Health {
     /// Notes that a loop turned.
     pub fn beat(&self, which: Loop) {
         self.lock().beats.insert(which, Instant::now());
@@ -100,6 +101,11 @@ impl Health {
         }
     }
 
+    /// What an operator must mend although the daemon serves.
+    pub fn degraded(&self) -> Option<String> {
+        self.lock().degraded.clone()
+    }
+
     /// Loops that have not turned for longer than `limit`.
     pub fn stalled(&self, now: Instant, limit: Duration) -> Vec<Loop> {
         let state = self.lock();
@@ -134,11 +140,13 @@ impl State {
             Phase::Serving => "serving",
             Phase::Draining => "draining",
         };
-        match &self.mqtt {
-            MqttState::Off => format!("{phase}; mqtt off"),
-            MqttState::Unready(why) => format!("{phase}; mqtt: {why}"),
-            MqttState::Subscribed => format!("{phase}; mqtt subscribed"),
-        }
+        let mqtt = match &self.mqtt {
+            MqttState::Off => "mqtt off".to_owned(),
+            MqttState::Unready(why) => format!("mqtt: {why}"),
+            MqttState::Subscribed => "mqtt subscribed".to_owned(),
+        };
+        let degraded = self.degraded.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+        format!("{phase}; {mqtt}{degraded}")
     }
 }
 
@@ -155,7 +163,7 @@ mod tests {
 
     #[test]
     fn readiness_tells_the_reason() {
-        let health = Health::default();
+        let health = Health::new(None);
         assert_eq!(health.unready().as_deref(), Some("starting"));
         health.serving();
         assert_eq!(health.unready(), None);
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn a_loop_that_stops_turning_is_named_until_it_ends() {
-        let health = Health::default();
+        let health = Health::new(None);
         health.beat(Loop::Link);
         health.beat(Loop::Accept);
         let later = Instant::now() + Duration::from_secs(5);

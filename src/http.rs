@@ -60,7 +60,10 @@ async fn healthz(State(pages): State<Pages>) -> impl IntoResponse {
 
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
     match pages.health.unready() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
+        None => {
+            let degraded = pages.health.degraded().map(|why| format!("; {why}")).unwrap_or_default();
+            (StatusCode::OK, format!("ready{degraded}\n"))
+        }
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }

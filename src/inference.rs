@@ -7,10 +7,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use intentd_core::admission::{Admission, Admitted, Door, Limits, Next, Ticket};
+use intentd_core::delivery::MAX_ATTEMPTS;
 use intentd_core::{ModelRef, Outcome, ParseError, Understanding, Utterance};
 use intentd_engine::{Engine, Worker};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::attempts::AttemptsFile;
 use crate::health::{Health, Loop};
 use crate::telemetry::Metrics;
 
@@ -56,6 +58,7 @@ pub struct Inference {
 
 struct Shared {
     engine: Arc<Engine>,
+    attempts: AttemptsFile,
     admission: Mutex<Admission<Job>>,
     work: Condvar,
     watchers: broadcast::Sender<Arc<Parsed>>,
@@ -73,12 +76,14 @@ impl Inference {
     /// Starts the worker threads.
     pub fn start(
         engine: Arc<Engine>,
+        attempts: AttemptsFile,
         limits: Limits,
         metrics: Metrics,
         health: Health,
     ) -> std::io::Result<(Self, Workers)> {
         let shared = Arc::new(Shared {
             engine,
+            attempts,
             admission: Mutex::new(Admission::new(limits)),
             work: Condvar::new(),
             watchers: broadcast::channel(WATCH_BACKLOG).0,
@@ -103,6 +108,12 @@ impl Inference {
         deadline: Option<Instant>,
     ) -> Result<Arc<Parsed>, ParseError> {
         utterance.validate()?;
+        let attempts = self.attempts(&utterance);
+        if attempts >= MAX_ATTEMPTS {
+            let message =
+                format!("the process has died on this utterance {attempts} times; it is not tried again");
+            return Err(ParseError::Internal(message));
+        }
         let (answer, answered) = oneshot::channel();
         let job = Job { door, utterance, answer };
         let admitted = self.shared.lock().submit(Instant::now(), door, deadline, job);
@@ -125,6 +136,11 @@ impl Inference {
         received.unwrap_or(Err(ParseError::Unavailable("the daemon is stopping")))
     }
 
+    /// How often earlier lives of this process died on this utterance.
+    pub fn attempts(&self, utterance: &Utterance) -> u32 {
+        self.shared.attempts.deaths(utterance)
+    }
+
     /// Every answer with an intent from now on, from either door.
     pub fn watch(&self) -> broadcast::Receiver<Arc<Parsed>> {
         self.shared.watchers.subscribe()
@@ -140,6 +156,16 @@ impl Inference {
         self.shared.lock().close();
         self.shared.work.notify_all();
     }
+}
+
+fn understand(worker: &mut Worker, utterances: &[&Utterance]) -> Vec<Result<Understanding, ParseError>> {
+    for utterance in utterances {
+        tracing::trace!(id = utterance.id, text = utterance.text, "enters inference");
+    }
+    catch_unwind(AssertUnwindSafe(|| worker.parse(utterances))).unwrap_or_else(|_| {
+        tracing::error!(batch = utterances.len(), "inference panicked");
+        utterances.iter().map(|_| Err(ParseError::Internal("inference failed".to_owned()))).collect()
+    })
 }
 
 /// Takes a job whose submitter went away out of the queue, so that it costs no inference.
@@ -228,11 +254,7 @@ impl Shared {
     fn run(&self, worker: &mut Worker, batch: Vec<Admitted<Job>>, started: Instant) {
         self.metrics.batch_size.observe(batch.len() as f64);
         let utterances: Vec<&Utterance> = batch.iter().map(|admitted| &admitted.job.utterance).collect();
-        let results = catch_unwind(AssertUnwindSafe(|| worker.parse(&utterances)));
-        let results = results.unwrap_or_else(|_| {
-            tracing::error!(batch = batch.len(), "inference panicked");
-            batch.iter().map(|_| Err(ParseError::Internal("inference failed".to_owned()))).collect()
-        });
+        let results = self.attempts.run(&utterances, |utterances| understand(worker, utterances));
         self.lock().on_finished(batch.len(), started.elapsed());
         for (admitted, result) in batch.into_iter().zip(results) {
             self.answer(admitted, result, started);

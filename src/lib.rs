@@ -3,7 +3,7 @@
 //! # Map
 //! - [`config`]: settings, all mistakes at once. [`cli`]: the commands.
 //! - [`grpc`] and [`mqtt`]: the two doors. [`convert`] and [`proto`]: their common contract.
-//! - [`inference`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
+//! - [`model`]: which bundle serves. [`inference`] and [`attempts`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
 //! - [`health`], [`telemetry`], [`http`]: what the daemon tells about itself.
 //!
 //! [`App`] is the only place that knows all parts: [`App::build`] opens, loads, binds and checks everything,
@@ -11,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod attempts;
 pub mod cli;
 pub mod config;
 pub mod convert;
@@ -18,23 +19,23 @@ pub mod grpc;
 pub mod health;
 pub mod http;
 pub mod inference;
+pub mod model;
 pub mod mqtt;
 pub mod proto;
 pub mod telemetry;
 
 use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use intentd_core::admission::Limits;
-use intentd_engine::{Engine, OpenError, Thresholds};
+use intentd_engine::OpenError;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
+use crate::attempts::AttemptsFile;
 use crate::config::{Broker, Config};
 use crate::health::Health;
 use crate::inference::{Inference, Workers};
@@ -51,12 +52,14 @@ const DRAIN: Duration = Duration::from_secs(9);
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The operator gives another bundle.
-    #[error("no usable bundle in {path}: {source}")]
+    #[error("no usable bundle in {path}: {source}{fallback}")]
     Bundle {
         /// Folder that was tried.
         path: String,
         /// What is wrong with it.
         source: Box<OpenError>,
+        /// What is wrong with the fallback; empty where there is none.
+        fallback: String,
     },
     /// Something else has the port, perhaps for a moment.
     #[error(
@@ -100,12 +103,14 @@ impl App {
             None => None,
         };
         let broker = start_broker(&config)?;
-        let engine = open(&config.bundle, config.thresholds)?;
+        let model::Opened { engine, fallback } = model::open(&config.model)?;
         let (metrics, mut registry) = Metrics::new();
         telemetry::register_build(&mut registry, engine.model(), engine.kernel());
-        let health = Health::default();
+        metrics.model_fallback.set(fallback.is_some().into());
+        let health = Health::new(fallback);
+        let attempts = AttemptsFile::open(&config.gateway);
         let (inference, workers) =
-            Inference::start(engine, limits(&config), metrics.clone(), health.clone())?;
+            Inference::start(engine, attempts, limits(&config), metrics.clone(), health.clone())?;
         Ok(Self { config, inference, workers, metrics, registry, health, grpc, http, broker })
     }
 
@@ -174,25 +179,6 @@ fn start_broker(config: &Config) -> Result<Option<Embedded>, StartError> {
         }
         Err(EmbeddedError::Thread(error)) => Err(StartError::System(error)),
     }
-}
-
-fn open(bundle: &Path, site: Thresholds) -> Result<Arc<Engine>, StartError> {
-    let opened = Engine::open(bundle, site);
-    let engine = opened.map_err(|source| StartError::Bundle {
-        path: bundle.display().to_string(),
-        source: Box::new(source),
-    })?;
-    let times = engine.startup();
-    tracing::info!(
-        bundle = %engine.model().name,
-        version = %engine.model().version,
-        kernel = engine.kernel(),
-        verify_ms = times.verify.as_millis() as u64,
-        load_ms = times.load.as_millis() as u64,
-        self_test_ms = times.self_test.as_millis() as u64,
-        "bundle is ready"
-    );
-    Ok(Arc::new(engine))
 }
 
 fn limits(config: &Config) -> Limits {

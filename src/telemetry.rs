@@ -74,6 +74,8 @@ pub struct Metrics {
     pub batch_size: Histogram,
     /// `intentd_queue_depth`: utterances that wait now.
     pub queue_depth: Gauge,
+    /// `intentd_model_fallback`: 1 while `model.fallback` serves, since `model.bundle` was refused.
+    pub model_fallback: Gauge,
     /// `intentd_grpc_requests_total{method, code}`: finished calls by gRPC status code.
     pub grpc_requests: Family<Labels, Counter>,
     /// `intentd_grpc_connections`: open connections.
@@ -103,6 +105,7 @@ impl Metrics {
             queue: Histogram::new(exponential_buckets(0.000_1, 4.0, 10)),
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
             queue_depth: Gauge::default(),
+            model_fallback: Gauge::default(),
             grpc_requests: Family::default(),
             grpc_connections: Gauge::default(),
             grpc_streams: Gauge::default(),
@@ -130,6 +133,7 @@ impl Metrics {
         r.register_with_unit("queue", "Waiting for a worker thread", Unit::Seconds, queue);
         r.register("batch_size", "Utterances in one batch", self.batch_size.clone());
         r.register("queue_depth", "Utterances that wait now", self.queue_depth.clone());
+        r.register("model_fallback", "1 while model.fallback serves", self.model_fallback.clone());
         r.register("grpc_requests", "Finished gRPC calls by method and status", self.grpc_requests.clone());
         r.register("grpc_connections", "Open gRPC connections", self.grpc_connections.clone());
         r.register("grpc_streams", "Open ParseStream and Watch calls", self.grpc_streams.clone());

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use intentd_core::Utterance;
-use intentd_engine::{Engine, Thresholds};
+use intentd_engine::{Engine, Thresholds, Trust};
 use intentd_kernels::{Activations, Attention, Kernel, Norm, Then, Weights};
 
 const TOKENS: usize = 12;
@@ -48,7 +48,8 @@ fn count(times: &str) -> usize {
 
 fn parse(times: usize) {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/home-en");
-    let engine = Engine::open(&bundle, Thresholds::default()).expect("the committed bundle opens");
+    let engine = Engine::open(&bundle, &Trust::default(), Thresholds::default());
+    let engine = engine.expect("the committed bundle opens");
     let mut worker = engine.worker().expect("a worker starts");
     let utterance = Utterance { text: UTTERANCE.to_owned(), ..Utterance::default() };
     for _ in 0..times {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use intentd_engine::{Engine, Thresholds};
 
 use super::Failure;
-use crate::config::{Config, Log, LogFormat, Sources};
+use crate::config::{self, Config, Log, LogFormat, Sources};
 use crate::telemetry;
 
 /// Set by somebody who wants to see more of a command than its warnings.
@@ -18,12 +18,13 @@ const QUIET: &str = "warn,rumqttd=off";
 pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
     let config = Config::load(&Sources::default())?;
     start_quiet_logging(&config.log, false);
-    // The site's thresholds were set for the site's bundle.
+    // The site's thresholds were set for the site's bundle; what it trusts holds for any.
+    let config::Model { bundle, trust, thresholds, .. } = config.model;
     let (folder, thresholds) = match folder {
         Some(folder) => (PathBuf::from(folder), Thresholds::default()),
-        None => (config.bundle, config.thresholds),
+        None => (bundle, thresholds),
     };
-    Engine::open(&folder, thresholds)
+    Engine::open(&folder, &trust, thresholds)
         .map_err(|error| Failure::config(format!("no usable bundle in {}: {error}", folder.display())))
 }
 

@@ -37,7 +37,10 @@ fn check(sources: &Sources) -> Result<(), Failure> {
         None => writeln!(out, "  MQTT    off")?,
     }
     writeln!(out, "  HTTP    {}", config.http.map_or("off".to_owned(), |address| address.to_string()))?;
-    writeln!(out, "  bundle  {}", config.bundle.display())?;
+    writeln!(out, "  bundle  {}", config.model.bundle.display())?;
+    if let Some(fallback) = &config.model.fallback {
+        writeln!(out, "          else {}", fallback.display())?;
+    }
     Ok(())
 }
 

@@ -20,8 +20,8 @@ pub(super) fn contradictions(config: &Config, read: &mut Reader) {
         loops(mqtt, &config.gateway, read);
     }
     same_port(config, read);
-    if let (Some(recognized), Some(not_recognized)) =
-        (config.thresholds.recognized, config.thresholds.not_recognized)
+    let site = config.model.thresholds;
+    if let (Some(recognized), Some(not_recognized)) = (site.recognized, site.not_recognized)
         && not_recognized > recognized
     {
         read.mistake(

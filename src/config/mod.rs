@@ -5,27 +5,25 @@
 //! `config` crate.
 
 mod check;
+mod model;
 mod read;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Environment, File, FileFormat};
 use intentd_core::topic::Route as Topics;
-use intentd_engine::Thresholds;
-
 use read::Reader;
+
+pub use model::Model;
 
 /// Every key with its default: the shipped file.
 pub const DEFAULTS: &str = include_str!("../../config/intentd.toml");
 
 /// Read when no `--config` is given and it exists.
 pub const SYSTEM_FILE: &str = "/etc/intentd/intentd.toml";
-
-/// Where the bundle is looked for when `model.bundle` is empty.
-const BUNDLES: [&str; 2] = ["models/home-en", "/usr/share/intentd/models/home-en"];
 
 /// Everything that can be set.
 #[derive(Clone, Debug)]
@@ -36,10 +34,8 @@ pub struct Config {
     pub grpc: Grpc,
     /// The MQTT door; none when switched off.
     pub mqtt: Option<Mqtt>,
-    /// Folder of the bundle.
-    pub bundle: PathBuf,
-    /// This site's thresholds, where they differ from the bundle's.
-    pub thresholds: Thresholds,
+    /// The bundle.
+    pub model: Model,
     /// Worker threads, at least one.
     pub threads: usize,
     /// Who may wait, and for how long.
@@ -234,11 +230,7 @@ impl Config {
                 max_streams: read.whole("grpc.max_streams", 1, 1024),
             },
             mqtt: Mqtt::read(read, &gateway),
-            bundle: bundle(read),
-            thresholds: Thresholds {
-                recognized: read.probability("model.recognized"),
-                not_recognized: read.probability("model.not_recognized"),
-            },
+            model: Model::read(read),
             threads: threads(read.whole("engine.threads", 0, 64)),
             admission: Admission {
                 places: read.whole("admission.places", 1, 65_536),
@@ -317,12 +309,6 @@ fn file(sources: &Sources) -> Result<Option<PathBuf>, Mistakes> {
 fn defaults() -> Result<serde_json::Value, Mistakes> {
     let builder = config::Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
     builder.build().and_then(config::Config::try_deserialize).map_err(|error| whole(&error))
-}
-
-fn bundle(read: &mut Reader) -> PathBuf {
-    let packaged =
-        || BUNDLES.iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new(BUNDLES[0]));
-    read.optional("model.bundle").map_or_else(|| packaged().to_path_buf(), PathBuf::from)
 }
 
 fn threads(set: usize) -> usize {

@@ -68,6 +68,27 @@ impl Reader {
         .flatten()
     }
 
+    /// A value that its own type knows to read; none when empty.
+    pub(super) fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T> {
+        self.parse(key, expected, |text| match text {
+            "" => Some(None),
+            text => text.parse().ok().map(Some),
+        })
+        .flatten()
+    }
+
+    /// A list of such values.
+    pub(super) fn each<T: FromStr>(&mut self, key: &str, expected: &str) -> Vec<T> {
+        let mut values = Vec::new();
+        for item in self.list(key) {
+            match item.parse() {
+                Ok(value) => values.push(value),
+                Err(_) => self.mistake(key, format!("\"{item}\" is not {expected}")),
+            }
+        }
+        values
+    }
+
     pub(super) fn duration(&mut self, key: &str, least: &str, most: &str) -> Duration {
         let limit = |text: &str| humantime::parse_duration(text).unwrap_or_default();
         let (low, high) = (limit(least), limit(most));

@@ -1,3 +1,5 @@
+use intentd_engine::Thresholds;
+
 use super::*;
 
 fn load(flags: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -164,9 +166,9 @@ fn a_password_is_never_printed() {
 
 #[test]
 fn thresholds_are_probabilities_in_order() {
-    assert_eq!(load(&[]).unwrap().thresholds, Thresholds::default());
+    assert_eq!(load(&[]).unwrap().model.thresholds, Thresholds::default());
     let set = load(&[("model.recognized", "0.9"), ("model.not_recognized", "0.2")]).unwrap();
-    assert_eq!(set.thresholds, Thresholds { recognized: Some(0.9), not_recognized: Some(0.2) });
+    assert_eq!(set.model.thresholds, Thresholds { recognized: Some(0.9), not_recognized: Some(0.2) });
     for (key, value) in
         [("model.recognized", "1.1"), ("model.recognized", "NaN"), ("model.not_recognized", "few")]
     {
@@ -174,4 +176,17 @@ fn thresholds_are_probabilities_in_order() {
     }
     let crossed = load(&[("model.recognized", "0.2"), ("model.not_recognized", "0.9")]);
     assert_eq!(mistakes(crossed), ["model.not_recognized"]);
+}
+
+#[test]
+fn trust_is_read() {
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let config = load(&[("model.trusted_keys", key), ("model.minimum_version", "0.2")]).unwrap();
+    let trust = config.model.trust;
+    assert_eq!((trust.keys, trust.minimum_version), (vec![key.parse().unwrap()], "0.2.0".parse().ok()));
+    // The other line of a .pub file, a key that was cut, and a secret key.
+    for wrong in ["untrusted comment: minisign public key", &key[..55], "RWRTY0Iy"] {
+        assert_eq!(mistakes(load(&[("model.trusted_keys", wrong)])), ["model.trusted_keys"], "{wrong}");
+    }
+    assert_eq!(mistakes(load(&[("model.minimum_version", "new")])), ["model.minimum_version"]);
 }

@@ -197,7 +197,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, _registry) = Metrics::new();
-        (address, accept(listener, connections_max, metrics.clone(), Health::default()), metrics)
+        (address, accept(listener, connections_max, metrics.clone(), Health::new(None)), metrics)
     }
 
     /// Whether the other side closes the connection soon.

@@ -4,7 +4,7 @@
 //! messages with the help of a `codec`, and `outbound` writes what goes back. `embedded` is the broker for those who
 //! have none.
 
-mod codec;
+pub mod codec;
 pub mod embedded;
 mod inbound;
 mod link;

@@ -7,28 +7,9 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::harness::{Daemon, Device, free_port, wait_for};
+use crate::harness::{Daemon, Device, copy_of_bundle, free_port, wait_for};
 
 const OFF: &str = "[mqtt]\nbroker = \"off\"";
-
-/// A copy of the committed bundle that a test may damage.
-fn bundle() -> TempDir {
-    let folder = TempDir::new().unwrap();
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/home-en"), folder.path());
-    folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target)
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
 
 fn exit_code_with_bundle(path: &Path) -> (Option<i32>, String) {
     let mut daemon = Daemon::spawn(OFF, &[("INTENTD__MODEL__BUNDLE", &path.to_string_lossy())]);
@@ -71,7 +52,7 @@ fn a_port_in_use_is_named_with_its_key() {
 
 #[test]
 fn a_damaged_bundle_is_refused_by_the_name_of_its_file() {
-    let folder = bundle();
+    let folder = copy_of_bundle();
     let file = folder.path().join("heads/intent.onnx");
     let mut bytes = fs::read(&file).unwrap();
     let middle = bytes.len() / 2;
@@ -84,7 +65,7 @@ fn a_damaged_bundle_is_refused_by_the_name_of_its_file() {
 
 #[test]
 fn a_missing_bundle_or_file_is_refused_by_name() {
-    let folder = bundle();
+    let folder = copy_of_bundle();
     fs::remove_file(folder.path().join("tokenizer.json")).unwrap();
     let (code, log) = exit_code_with_bundle(folder.path());
     assert_eq!(code, Some(78), "{log}");

@@ -5,15 +5,24 @@
 /// The commands of the binary: output and exit codes.
 #[cfg(test)]
 mod cli;
+/// Random bytes against everything that reads bytes from outside.
+#[cfg(test)]
+mod fuzz;
 /// Utterances over gRPC: answers, limits, deadlines, overload, drain.
 #[cfg(test)]
 mod grpc;
 /// The daemon, mosquitto, a device and a recording proxy to test with.
 #[cfg(test)]
 mod harness;
+/// A host with a full disk, a wrong clock or few file descriptors.
+#[cfg(test)]
+mod host;
 /// Start, stop, and what stops the start.
 #[cfg(test)]
 mod lifecycle;
+/// Which bundle serves: signatures, and the one that stands in.
+#[cfg(test)]
+mod model;
 /// Utterances over MQTT: routes, order, faults, dead letters.
 #[cfg(test)]
 mod mqtt;

@@ -4,6 +4,7 @@ mod dead_letters;
 mod embedded;
 mod faults;
 mod mqtt5;
+mod poison;
 mod routes;
 mod status;
 

@@ -4,11 +4,13 @@
 //! - [`utterance`], [`understanding`]: what goes in and what comes out.
 //! - [`topic`]: MQTT topic templates and matching.
 //! - [`admission`]: the one bounded queue of both doors, and the batches formed from it.
+//! - [`attempts`]: which utterance ends the process, found across crashes.
 //! - [`delivery`]: utterances in flight over MQTT: acknowledged in order, each after its own intent.
 
 #![forbid(unsafe_code)]
 
 pub mod admission;
+pub mod attempts;
 pub mod delivery;
 pub mod topic;
 pub mod understanding;

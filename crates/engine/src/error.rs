@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::bundle::Version;
+
 /// Why a bundle was refused. The operator must act: fetch the bundle again, or another bundle or version of intentd.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -17,6 +19,30 @@ pub enum OpenError {
     /// The site's thresholds contradict each other or the bundle's.
     #[error("model.recognized and model.not_recognized together with those of the bundle: {0}")]
     Thresholds(String),
+    /// The site asks for a signature.
+    #[error("{}: is not there, and model.trusted_keys asks for a signature; fetch the bundle with its signature, or sign it with minisign", path.display())]
+    Unsigned {
+        /// The signature.
+        path: PathBuf,
+    },
+    /// The signature is not one of the manifest by a trusted key.
+    #[error("{}: {source}; the bundle is damaged, or signed by none of model.trusted_keys: do not use it", path.display())]
+    Signature {
+        /// The signature.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: minisign_verify::Error,
+    },
+    /// The site asks for a newer bundle.
+    #[error("{}: version {found} is older than model.minimum_version, {minimum}; install a newer bundle", path.display())]
+    TooOld {
+        /// The manifest.
+        path: PathBuf,
+        /// What the manifest says.
+        found: String,
+        /// What the site asks for.
+        minimum: Version,
+    },
     /// The manifest is not one.
     #[error("{}: {message}; fetch the bundle again", path.display())]
     Manifest {
@@ -71,8 +97,8 @@ pub enum OpenError {
         /// The file that it should list.
         listed: String,
     },
-    /// A file over its limit.
-    #[error("{}: {bytes} bytes; the limit for this file is {limit} bytes; use a smaller bundle", path.display())]
+    /// A file, or the whole bundle, over its limit.
+    #[error("{}: {bytes} bytes; the limit is {limit} bytes; use a smaller bundle", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,

@@ -4,7 +4,7 @@
 //!
 //! [`Engine::open`] goes through the house once:
 //!
-//! - `bundle`: verifies size and checksum of every file before a parser sees a byte; labels, calibration.
+//! - `bundle`: verifies signature, size and checksum of every file before a parser sees a byte; labels, calibration.
 //! - `tokenizer`: text to wordpieces, words and offsets.
 //! - [`model`] with `ops`: the ONNX graphs in tract, our int8 operator in place of every quantised convolution.
 //! - `selftest`: a bundle that does not answer as its author saw it is not opened.
@@ -22,7 +22,7 @@ pub mod model;
 mod ops;
 mod resolve;
 mod selftest;
-mod tokenizer;
+pub mod tokenizer;
 mod worker;
 
 use std::path::Path;
@@ -38,7 +38,7 @@ use model::{Model, Operators};
 use tokenizer::Tokenizer;
 use worker::Shared;
 
-pub use bundle::{FileEntry, Labels, Manifest, Thresholds};
+pub use bundle::{FileEntry, Labels, Manifest, NoVersion, Thresholds, Trust, TrustedKey, Version};
 pub use error::{OpenError, WorkerError};
 pub use model::Operator;
 pub use worker::Worker;
@@ -63,14 +63,14 @@ pub struct StartupTimes {
 }
 
 impl Engine {
-    /// Opens a bundle: verifies every file, builds the graphs, runs the self-test. From then on the site's thresholds
-    /// hold, where it has any.
+    /// Opens a bundle: verifies that it is what the site trusts and every file, builds the graphs, runs the self-test.
+    /// From then on the site's thresholds hold, where it has any.
     ///
     /// # Errors
     /// The file at fault and what to do about it. Nothing of a bundle that fails is kept.
-    pub fn open(bundle: &Path, site: Thresholds) -> Result<Self, OpenError> {
+    pub fn open(bundle: &Path, trust: &Trust, site: Thresholds) -> Result<Self, OpenError> {
         let started = Instant::now();
-        let mut verified = bundle::verify(bundle)?;
+        let mut verified = bundle::verify(bundle, trust)?;
         let verify = started.elapsed();
 
         let started = Instant::now();

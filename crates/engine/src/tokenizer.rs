@@ -8,32 +8,35 @@ use intentd_core::{Invalid, InvalidKind, ParseError};
 use crate::model::panic_message;
 
 /// The bundle's tokenizer with the encoder's limit of length.
-pub(crate) struct Tokenizer {
+pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     max_tokens: usize,
 }
 
 /// A text as the encoder reads it.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Tokens {
+pub struct Tokens {
     /// Wordpieces, with the two that mark begin and end.
-    pub(crate) ids: Vec<u32>,
+    pub ids: Vec<u32>,
     /// Words in the order of the text.
-    pub(crate) words: Vec<Word>,
+    pub words: Vec<Word>,
 }
 
 /// A word: what stands between white space and punctuation, or one punctuation mark.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Word {
+pub struct Word {
     /// Its first wordpiece, an index into `ids`.
-    pub(crate) first_piece: usize,
+    pub first_piece: usize,
     /// Where it stands in the text, on boundaries of characters.
-    pub(crate) bytes: Range<usize>,
+    pub bytes: Range<usize>,
 }
 
 impl Tokenizer {
     /// Reads a tokenizer in Hugging Face format.
-    pub(crate) fn read(json: &[u8], max_tokens: usize) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(json: &[u8], max_tokens: usize) -> Result<Self, String> {
         let build = || tokenizers::Tokenizer::from_bytes(json).map_err(|e| e.to_string());
         let mut inner =
             catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| Err(panic_message(&*panic)))?;
@@ -53,7 +56,10 @@ impl Tokenizer {
     }
 
     /// Splits a text. Linear in its length.
-    pub(crate) fn tokenize(&self, text: &str) -> Result<Tokens, ParseError> {
+    ///
+    /// # Errors
+    /// When it has more wordpieces than the encoder takes, or the library fails on it.
+    pub fn tokenize(&self, text: &str) -> Result<Tokens, ParseError> {
         // The library has panicked on odd texts before; such a text costs an error, not the daemon.
         let encoded = catch_unwind(AssertUnwindSafe(|| self.inner.encode(text, true)));
         let encoding = match encoded {

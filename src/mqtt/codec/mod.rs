@@ -14,44 +14,47 @@ pub(super) const MAX_PAYLOAD_BYTES: usize = 64 * 1024;
 
 /// How a route's payloads are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
+    /// A JSON object.
     Json,
+    /// The text itself.
     Text,
 }
 
 /// What a device sent, beside its payload.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sender<'a> {
+pub struct Sender<'a> {
     /// From the topic.
-    pub(super) site: &'a str,
+    pub site: &'a str,
     /// From the topic.
-    pub(super) device: &'a str,
+    pub device: &'a str,
     /// User property `id` (MQTT 5).
-    pub(super) id: Option<&'a str>,
+    pub id: Option<&'a str>,
 }
 
 /// A payload that could be read.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Decoded {
+pub struct Decoded {
     /// Checked against every limit; `id` is empty where the sender gave none.
-    pub(super) utterance: Utterance,
+    pub utterance: Utterance,
     /// When it was said, by the sender's clock.
-    pub(super) said_at: Option<SystemTime>,
+    pub said_at: Option<SystemTime>,
 }
 
 /// A payload that could not.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bad {
+pub struct Bad {
     /// The sender's id as far as it could be read, else empty.
-    pub(super) id: String,
-    pub(super) reason: Reason,
+    pub id: String,
+    /// The kind, for the dead letter.
+    pub reason: Reason,
     /// What is wrong and what would be right, behind the field's name where it is about one. It may quote the
     /// payload, so it is for the sender, not for the log.
-    pub(super) message: String,
+    pub message: String,
 }
 
 /// Reads a payload.
-pub(super) fn decode(format: Format, payload: &[u8], sender: Sender<'_>) -> Result<Decoded, Bad> {
+pub fn decode(format: Format, payload: &[u8], sender: Sender<'_>) -> Result<Decoded, Bad> {
     let mut read = match format {
         Format::Json => json::read(payload),
         Format::Text => text::read(payload),
@@ -133,7 +136,7 @@ pub(super) fn field_of(message: &str) -> (&'static str, &str) {
 }
 
 /// Whether an id may be echoed although the rest of the message is bad.
-pub(super) fn is_harmless(id: &str) -> bool {
+pub fn is_harmless(id: &str) -> bool {
     id.len() <= intentd_core::utterance::MAX_FIELD_BYTES && !id.chars().any(char::is_control)
 }
 

@@ -242,7 +242,10 @@ impl Link {
     fn on_message(&mut self, now: Instant, message: Message) {
         self.count("received", 1);
         let actions = match self.routes.inbound(message, std::time::SystemTime::now()) {
-            Inbound::Arrival { arrival, response_topic_ignored } => {
+            Inbound::Arrival { mut arrival, response_topic_ignored } => {
+                if let Ok(accepted) = &arrival.content {
+                    arrival.attempts = self.inference.attempts(&accepted.utterance);
+                }
                 self.count("response_topic_ignored", u64::from(response_topic_ignored));
                 self.delivery.on_arrival(now, *arrival)
             }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ pub(crate) struct Daemon {
     folder: TempDir,
     log: Arc<Mutex<String>>,
     environment: Vec<(String, String)>,
+    command: fn(&Path) -> Command,
     /// Port of gRPC.
     pub(crate) grpc: u16,
     /// Port of metrics and health.
@@ -35,6 +37,11 @@ impl Daemon {
 
     /// Starts a daemon at once, with more environment.
     pub(crate) fn spawn(mqtt: &str, environment: &[(&str, &str)]) -> Self {
+        Self::spawn_by(serve, mqtt, environment)
+    }
+
+    /// The same by another command than the plain one, made of the path of the configuration.
+    pub(crate) fn spawn_by(command: fn(&Path) -> Command, mqtt: &str, environment: &[(&str, &str)]) -> Self {
         let folder = TempDir::new().unwrap();
         let (grpc, http, embedded) = (free_port(), free_port(), free_port());
         let config = format!(
@@ -46,14 +53,24 @@ impl Daemon {
         let environment: Vec<_> =
             environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let log = Arc::new(Mutex::new(String::new()));
-        let child = run(&folder, &environment, &log);
-        Self { child, folder, log, environment, grpc, http, mqtt: embedded }
+        let child = run(command, &folder, &environment, &log);
+        Self { child, folder, log, environment, command, grpc, http, mqtt: embedded }
     }
 
     /// Starts it again after its end, with the same configuration and ports.
     pub(crate) fn restart(&mut self) {
-        self.child = run(&self.folder, &self.environment, &self.log);
+        self.respawn();
         self.wait_ready();
+    }
+
+    /// The same without waiting.
+    pub(crate) fn respawn(&mut self) {
+        self.child = run(self.command, &self.folder, &self.environment, &self.log);
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits until `/readyz` says yes.
@@ -82,9 +99,14 @@ impl Daemon {
 
     /// Value of a metric, with its labels as printed; 0 where it isn't there yet.
     pub(crate) fn metric(&self, name: &str) -> f64 {
-        let (_, body) = self.get("/metrics").expect("metrics answer");
+        self.metric_if_up(name).expect("metrics answer")
+    }
+
+    /// The same of a daemon that may be down.
+    pub(crate) fn metric_if_up(&self, name: &str) -> Option<f64> {
+        let (_, body) = self.get("/metrics").filter(|(status, _)| *status == 200)?;
         let line = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0)
+        Some(line.and_then(|value| value.trim().parse().ok()).unwrap_or(0.0))
     }
 
     /// Bytes that the kernel has had to store for it: pages it dirtied in files, not pipes or sockets (proc(5), `io`).
@@ -128,7 +150,8 @@ impl Daemon {
         status.unwrap()
     }
 
-    fn get(&self, path: &str) -> Option<(u16, String)> {
+    /// Status and body of a page.
+    pub(crate) fn get(&self, path: &str) -> Option<(u16, String)> {
         let address = SocketAddr::from(([127, 0, 0, 1], self.http));
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
@@ -152,10 +175,20 @@ impl Drop for Daemon {
     }
 }
 
-fn run(folder: &TempDir, environment: &[(String, String)], log: &Arc<Mutex<String>>) -> Child {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_intentd"))
-        .args(["serve", "--config"])
-        .arg(folder.path().join("intentd.toml"))
+/// The daemon as it is started everywhere.
+pub(crate) fn serve(config: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_intentd"));
+    command.args(["serve", "--config"]).arg(config);
+    command
+}
+
+fn run(
+    command: fn(&Path) -> Command,
+    folder: &TempDir,
+    environment: &[(String, String)],
+    log: &Arc<Mutex<String>>,
+) -> Child {
+    let mut child = command(&folder.path().join("intentd.toml"))
         // The bundle is found from here.
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .envs(environment.iter().map(|(k, v)| (k, v)))

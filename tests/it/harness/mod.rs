@@ -12,11 +12,33 @@ pub(crate) use mosquitto::Mosquitto;
 pub(crate) use proxy::Proxy;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 /// Nothing in these tests takes longer when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A copy of the committed bundle that a test may damage.
+pub(crate) fn copy_of_bundle() -> TempDir {
+    let folder = TempDir::new().unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("models/home-en"), folder.path());
+    folder
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
 
 /// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {

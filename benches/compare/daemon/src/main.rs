@@ -1,10 +1,10 @@
-//! The daemon under load: the real `intentd` between this load generator and a real mosquitto on loopback, beside an echo
-//! of the same transport (what the network, HTTP/2 or the broker cost whatever is behind them) and the engine in this very
-//! process (what understanding costs without any daemon). What is compared runs in short alternating slices, so that
-//! the noise of a shared machine hits all of it alike.
+//! The daemon under load: the real `intentd` between this load generator and a real mosquitto on loopback, beside an
+//! echo of the same transport (what the network, HTTP/2 or the broker cost whatever is behind them) and the engine in
+//! this very process (what understanding costs without any daemon). What is compared runs in short alternating slices,
+//! so that the noise of a shared machine hits all of it alike.
 //!
-//! `plan` says what is measured, `meter` keeps the clock, `grpc` and `mqtt` are the ways to a server, `in_process` has the
-//! engine, `processes` starts what runs, `echo` is its other end, `report` judges and prints.
+//! `plan` says what is measured, `meter` keeps the clock, `grpc` and `mqtt` are the ways to a server, `in_process` has
+//! the engine, `processes` starts what runs, `echo` is its other end, `report` judges and prints.
 
 mod echo;
 mod grpc;

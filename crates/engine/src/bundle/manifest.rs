@@ -5,6 +5,7 @@ use std::path::{Component, Path};
 use intentd_core::Task;
 use serde::Deserialize;
 
+use super::trust::Version;
 use crate::OpenError;
 
 /// The layout of a bundle that this version reads.
@@ -56,7 +57,10 @@ pub struct FileEntry {
 
 impl Manifest {
     /// Reads a manifest and refuses what this version cannot run.
-    pub(crate) fn read(path: &Path, text: &str) -> Result<Self, OpenError> {
+    ///
+    /// # Errors
+    /// What is wrong with it; `path` names it.
+    pub fn read(path: &Path, text: &str) -> Result<Self, OpenError> {
         let wrong = |message: String| OpenError::Manifest { path: path.to_owned(), message };
         // The schema alone first: a newer layout may have keys that this version would call mistakes.
         let header: Header = toml::from_str(text).map_err(|e| wrong(e.to_string()))?;
@@ -144,24 +148,14 @@ fn task_named(name: &str) -> Option<Task> {
 
 fn check_version(path: &Path, minimum: &str) -> Result<(), OpenError> {
     let running = env!("CARGO_PKG_VERSION");
-    let Some(needed) = parse_version(minimum) else {
-        return Err(OpenError::Manifest {
-            path: path.to_owned(),
-            message: format!("minimum_intentd {minimum:?} is not a version like 0.1.0"),
-        });
-    };
-    if parse_version(running).is_some_and(|running| running < needed) {
+    let needed: Version = minimum.parse().map_err(|error| OpenError::Manifest {
+        path: path.to_owned(),
+        message: format!("minimum_intentd {minimum:?} is {error}"),
+    })?;
+    if running.parse().is_ok_and(|running: Version| running < needed) {
         return Err(OpenError::NeedsNewer { path: path.to_owned(), minimum: minimum.to_owned(), running });
     }
     Ok(())
-}
-
-/// Major, minor and patch; a suffix such as `-rc1` counts as the release itself.
-fn parse_version(text: &str) -> Option<[u32; 3]> {
-    let release = text.split(['-', '+']).next()?;
-    let mut parts = release.split('.').map(str::parse);
-    let version = [parts.next()?.ok()?, parts.next()?.ok()?, parts.next().unwrap_or(Ok(0)).ok()?];
-    parts.next().is_none().then_some(version)
 }
 
 fn check_inside(manifest: &Path, listed: &str) -> Result<(), OpenError> {

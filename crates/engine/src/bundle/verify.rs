@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{FileEntry, Manifest};
+use super::trust::Trust;
 use crate::OpenError;
 
 const MANIFEST: &str = "manifest.toml";
@@ -17,6 +18,8 @@ const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 const GRAPH_BYTES_MAX: u64 = 256 << 20;
 /// A tokenizer of 120,000 wordpieces has 9 MB.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
+/// All files together; they are in memory at once while the bundle opens.
+const BUNDLE_BYTES_MAX: u64 = 320 << 20;
 
 /// A bundle whose listed files are all there and as the manifest says.
 pub(crate) struct Verified {
@@ -26,13 +29,16 @@ pub(crate) struct Verified {
     contents: HashMap<String, Vec<u8>>,
 }
 
-/// Reads the manifest and verifies everything that it lists. Files that it does not list are ignored.
-pub(crate) fn verify(folder: &Path) -> Result<Verified, OpenError> {
+/// Verifies the manifest and everything that it lists. Files that it does not list are ignored.
+pub(crate) fn verify(folder: &Path, trust: &Trust) -> Result<Verified, OpenError> {
     let path = folder.join(MANIFEST);
     let bytes = read_bounded(&path, MANIFEST_BYTES_MAX)?;
+    trust.check_signature(folder, &bytes)?;
     let text = String::from_utf8(bytes)
         .map_err(|e| OpenError::Manifest { path: path.clone(), message: format!("is not UTF-8: {e}") })?;
     let manifest = Manifest::read(&path, &text)?;
+    trust.check_version(&path, &manifest.version)?;
+    check_sizes(folder, &manifest)?;
     let mut contents = HashMap::new();
     for entry in &manifest.files {
         let bytes = read_verified(&folder.join(&entry.path), entry)?;
@@ -58,15 +64,28 @@ impl Verified {
     }
 }
 
+/// What the manifest announces must fit before any of it is read.
+fn check_sizes(folder: &Path, manifest: &Manifest) -> Result<(), OpenError> {
+    let too_large = |path, bytes, limit| Err(OpenError::TooLarge { path, bytes, limit });
+    let mut all = 0_u64;
+    for FileEntry { path, bytes, .. } in &manifest.files {
+        let limit = if extension(path) == "onnx" { GRAPH_BYTES_MAX } else { TEXT_BYTES_MAX };
+        if *bytes > limit {
+            return too_large(folder.join(path), *bytes, limit);
+        }
+        all += bytes;
+    }
+    if all > BUNDLE_BYTES_MAX { too_large(folder.to_owned(), all, BUNDLE_BYTES_MAX) } else { Ok(()) }
+}
+
 fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, OpenError> {
-    let limit = if extension(&entry.path) == "onnx" { GRAPH_BYTES_MAX } else { TEXT_BYTES_MAX };
-    let bytes = read_bounded(path, limit)?;
+    let mismatch = |found| OpenError::SizeMismatch { path: path.to_owned(), expected: entry.bytes, found };
+    let bytes = read_bounded(path, entry.bytes).map_err(|error| match error {
+        OpenError::TooLarge { bytes, .. } => mismatch(bytes),
+        other => other,
+    })?;
     if bytes.len() as u64 != entry.bytes {
-        return Err(OpenError::SizeMismatch {
-            path: path.to_owned(),
-            expected: entry.bytes,
-            found: bytes.len() as u64,
-        });
+        return Err(mismatch(bytes.len() as u64));
     }
     let found = hex(&Sha256::digest(&bytes));
     if !found.eq_ignore_ascii_case(&entry.sha256) {
@@ -79,13 +98,19 @@ fn read_verified(path: &Path, entry: &FileEntry) -> Result<Vec<u8>, OpenError> {
     Ok(bytes)
 }
 
-fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, OpenError> {
+/// Reads a file that must not have more bytes than this; a larger one is refused unread.
+pub(super) fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>, OpenError> {
     let unreadable = |source| OpenError::Unreadable { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
+    // Before it is opened: opening a pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unreadable(std::io::Error::other("is not a file")));
+    }
+    let size = metadata.len();
     if size > limit {
         return Err(OpenError::TooLarge { path: path.to_owned(), bytes: size, limit });
     }
+    let file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default() + 1);
     // The file may grow while it is read; it is still read no further than the limit.
     file.take(limit + 1).read_to_end(&mut bytes).map_err(unreadable)?;

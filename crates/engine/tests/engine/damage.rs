@@ -1,35 +1,40 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use intentd_engine::{Engine, OpenError, Thresholds};
+use intentd_engine::{Engine, OpenError, Thresholds, Trust};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 use crate::bundle;
 
-/// A copy of the bundle that a test may break.
-struct Copy {
-    folder: TempDir,
+/// A copy of a bundle that a test may break.
+pub(crate) struct Copy {
+    pub(crate) folder: TempDir,
+    original: PathBuf,
 }
 
 impl Copy {
     fn new() -> Self {
+        Self::of(bundle())
+    }
+
+    pub(crate) fn of(original: PathBuf) -> Self {
         let folder = TempDir::new().unwrap();
         fs::create_dir(folder.path().join("heads")).unwrap();
-        let copy = Self { folder };
+        let copy = Self { folder, original };
         for file in copy.listed().into_iter().chain(["manifest.toml".to_owned()]) {
-            fs::copy(bundle().join(&file), copy.path(&file)).unwrap();
+            fs::copy(copy.original.join(&file), copy.path(&file)).unwrap();
         }
         copy
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 
     /// The files of the committed manifest.
-    fn listed(&self) -> Vec<String> {
-        let text = fs::read_to_string(bundle().join("manifest.toml")).unwrap();
+    pub(crate) fn listed(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.original.join("manifest.toml")).unwrap();
         let manifest: toml::Value = toml::from_str(&text).unwrap();
         let files = manifest["files"].as_array().unwrap();
         files.iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect()
@@ -41,7 +46,7 @@ impl Copy {
         fs::write(self.path(file), bytes).unwrap();
     }
 
-    fn edit_text(&self, file: &str, from: &str, to: &str) {
+    pub(crate) fn edit_text(&self, file: &str, from: &str, to: &str) {
         let text = fs::read_to_string(self.path(file)).unwrap();
         assert!(text.contains(from), "{file} has no {from:?}");
         fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
@@ -63,7 +68,9 @@ impl Copy {
     }
 
     fn error(&self) -> OpenError {
-        Engine::open(self.folder.path(), Thresholds::default()).err().expect("the bundle must be refused")
+        Engine::open(self.folder.path(), &Trust::default(), Thresholds::default())
+            .err()
+            .expect("the bundle must be refused")
     }
 }
 
@@ -77,7 +84,7 @@ fn an_untouched_copy_opens() {
     let copy = Copy::new();
     // What the manifest does not list is not looked at.
     fs::write(copy.path("encoder.onnx.orig"), b"whatever").unwrap();
-    Engine::open(copy.folder.path(), Thresholds::default()).unwrap();
+    Engine::open(copy.folder.path(), &Trust::default(), Thresholds::default()).unwrap();
 }
 
 #[test]
@@ -194,7 +201,7 @@ fn malformed_graphs_are_errors() {
         fs::write(copy.path("heads/intent.onnx"), bytes).unwrap();
         copy.vouch_for("heads/intent.onnx");
         // A flipped byte in a name changes nothing; all else is an error that names a file of the bundle.
-        match Engine::open(copy.folder.path(), Thresholds::default()) {
+        match Engine::open(copy.folder.path(), &Trust::default(), Thresholds::default()) {
             Ok(_) => assert!(case >= 4, "case {case} opened"),
             Err(error) => names(&error, copy.folder.path()),
         }

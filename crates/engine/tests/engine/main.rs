@@ -10,12 +10,14 @@ mod determinism;
 mod input;
 /// The answers of the Python export, and the stock tract plan as oracle.
 mod parity;
+/// What a site demands beside: a signature, a version, sizes; and that nothing is parsed before.
+mod trust;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use intentd_core::{ParseError, Understanding, Utterance};
-use intentd_engine::{Engine, Thresholds};
+use intentd_engine::{Engine, Thresholds, Trust};
 use serde_json::Value;
 
 fn bundle() -> PathBuf {
@@ -25,7 +27,7 @@ fn bundle() -> PathBuf {
 /// Opened once for all tests: opening runs the self-test.
 fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::open(&bundle(), Thresholds::default()).unwrap())
+    ENGINE.get_or_init(|| Engine::open(&bundle(), &Trust::default(), Thresholds::default()).unwrap())
 }
 
 fn said(text: &str) -> Utterance {
