@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use intentd_core::Utterance;
-use intentd_engine::{Engine, Thresholds, Worker};
+use intentd_engine::{Engine, Thresholds, Trust, Worker};
 
 use crate::Result;
 use crate::tally::Tally;
@@ -17,7 +17,7 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     pub(crate) fn open(bundle: &Path, threads: usize) -> Result<Self> {
-        let engine = Engine::open(bundle, Thresholds::default())?;
+        let engine = Engine::open(bundle, &Trust::default(), Thresholds::default())?;
         let workers = (0..threads).map(|_| engine.worker()).collect::<std::result::Result<_, _>>()?;
         Ok(Self { kernel: engine.kernel(), workers })
     }
