@@ -76,6 +76,8 @@ pub struct Metrics {
     pub queue_depth: Gauge,
     /// `intentd_grpc_requests_total{method, code}`: finished calls by gRPC status code.
     pub grpc_requests: Family<Labels, Counter>,
+    /// `intentd_grpc_denied_total{reason}`: connections and calls turned away for their certificate or token.
+    pub grpc_denied: Family<Label, Counter>,
     /// `intentd_grpc_connections`: open connections.
     pub grpc_connections: Gauge,
     /// `intentd_grpc_streams`: open ParseStream and Watch calls.
@@ -104,6 +106,7 @@ impl Metrics {
             batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 7)),
             queue_depth: Gauge::default(),
             grpc_requests: Family::default(),
+            grpc_denied: Family::default(),
             grpc_connections: Gauge::default(),
             grpc_streams: Gauge::default(),
             mqtt_connected: Gauge::default(),
@@ -131,6 +134,8 @@ impl Metrics {
         r.register("batch_size", "Utterances in one batch", self.batch_size.clone());
         r.register("queue_depth", "Utterances that wait now", self.queue_depth.clone());
         r.register("grpc_requests", "Finished gRPC calls by method and status", self.grpc_requests.clone());
+        let denied = self.grpc_denied.clone();
+        r.register("grpc_denied", "Connections and calls turned away for their certificate or token", denied);
         r.register("grpc_connections", "Open gRPC connections", self.grpc_connections.clone());
         r.register("grpc_streams", "Open ParseStream and Watch calls", self.grpc_streams.clone());
         r.register("mqtt_connected", "1 while subscribed at the broker", self.mqtt_connected.clone());

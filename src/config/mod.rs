@@ -16,6 +16,8 @@ use config::{Environment, File, FileFormat};
 use intentd_core::topic::Route as Topics;
 use intentd_engine::Thresholds;
 
+use crate::credentials::Secret;
+use crate::tls::{ClientFiles, ServerFiles};
 use read::Reader;
 
 /// Every key with its default: the shipped file.
@@ -51,7 +53,7 @@ pub struct Config {
 }
 
 /// The gRPC door.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Grpc {
     /// Address to listen on.
     pub listen: SocketAddr,
@@ -59,6 +61,10 @@ pub struct Grpc {
     pub max_connections: usize,
     /// Streams at a time on one connection.
     pub max_streams: u32,
+    /// Certificates; none: plain text.
+    pub tls: Option<ServerFiles>,
+    /// Who may call what; none: everybody everything.
+    pub tokens_file: Option<PathBuf>,
 }
 
 /// The MQTT door.
@@ -97,6 +103,8 @@ pub enum Broker {
         host: String,
         /// TCP port.
         port: u16,
+        /// Certificates; none: plain text.
+        tls: Option<ClientFiles>,
     },
 }
 
@@ -168,23 +176,6 @@ pub enum LogFormat {
     Pretty,
 }
 
-/// A password: never printed.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
 /// What is wrong with one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -194,6 +185,21 @@ pub struct Mistake {
     pub message: String,
 }
 
+impl Mistake {
+    /// Both parts.
+    pub fn new(key: &str, message: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
 /// All that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
@@ -201,7 +207,7 @@ pub struct Mistakes(pub Vec<Mistake>);
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration has {} mistake(s)", self.0.len())?;
-        self.0.iter().try_for_each(|mistake| write!(f, "\n  {}: {}", mistake.key, mistake.message))
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
     }
 }
 
@@ -232,6 +238,8 @@ impl Config {
                 listen: read.address("grpc.listen"),
                 max_connections: read.whole("grpc.max_connections", 1, 4096),
                 max_streams: read.whole("grpc.max_streams", 1, 1024),
+                tls: read.server_files("grpc.tls"),
+                tokens_file: read.path("grpc.tokens_file"),
             },
             mqtt: Mqtt::read(read, &gateway),
             bundle: bundle(read),
@@ -246,7 +254,7 @@ impl Config {
                 batch_wait: read.duration("admission.batch_wait", "0s", "1s"),
                 max_batch: read.whole("admission.max_batch", 1, 64),
             },
-            http: read.address_or_off("http.listen"),
+            http: read.http("http.listen", "http.allow_remote"),
             log: Log {
                 format: read.choice(
                     "log.format",
@@ -267,7 +275,8 @@ impl Config {
 impl Mqtt {
     fn read(read: &mut Reader, gateway: &str) -> Option<Self> {
         let embedded = read.address("mqtt.embedded.listen");
-        let broker = read.broker("mqtt.broker", embedded);
+        let tls = read.client_files("mqtt.tls");
+        let broker = read.broker("mqtt.broker", embedded, tls);
         let protocol = read.choice("mqtt.protocol", &[("5", Protocol::V5), ("3.1.1", Protocol::V311)]);
         // Read even when MQTT is off, so that mistakes don't wait for the day it is switched on.
         let mqtt = Self {
@@ -286,9 +295,13 @@ impl Mqtt {
     }
 }
 
-/// The merged tree as TOML, for `config show`. It holds no secret: those stand in files of their own.
+/// The merged tree as TOML, for `config show`. It holds no secret: those stand in files of their own. A password that
+/// was put into the broker's address by mistake is not shown either.
 pub fn show(sources: &Sources) -> Result<String, Mistakes> {
-    let tree = merged(sources)?;
+    let mut tree = merged(sources)?;
+    if let Some(serde_json::Value::String(broker)) = tree.pointer_mut("/mqtt/broker") {
+        *broker = read::without_login(broker);
+    }
     toml::to_string(&tree).map_err(|error| whole(&error))
 }
 
@@ -333,7 +346,7 @@ fn threads(set: usize) -> usize {
 }
 
 fn one(key: &str, message: &str) -> Mistakes {
-    Mistakes(vec![Mistake { key: key.to_owned(), message: message.to_owned() }])
+    Mistakes(vec![Mistake::new(key, message)])
 }
 
 fn whole(error: &dyn fmt::Display) -> Mistakes {

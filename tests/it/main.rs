@@ -8,7 +8,7 @@ mod cli;
 /// Utterances over gRPC: answers, limits, deadlines, overload, drain.
 #[cfg(test)]
 mod grpc;
-/// The daemon, mosquitto, a device and a recording proxy to test with.
+/// The daemon, mosquitto, a device, a recording proxy and a CA to test with.
 #[cfg(test)]
 mod harness;
 /// Start, stop, and what stops the start.
@@ -20,3 +20,6 @@ mod mqtt;
 /// The walls of the house.
 #[cfg(test)]
 mod tidy;
+/// Locked doors: TLS, client certificates, tokens, secrets.
+#[cfg(test)]
+mod tls;
