@@ -8,7 +8,7 @@ mod check;
 mod read;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -106,6 +106,19 @@ pub enum Broker {
         /// Certificates; none: plain text.
         tls: Option<ClientFiles>,
     },
+}
+
+impl Broker {
+    /// Whether what is said to it can be heard on the network.
+    pub fn is_overheard(&self) -> bool {
+        match self {
+            Self::Remote { host, tls: None, .. } => {
+                let address = host.parse::<IpAddr>();
+                host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
+            }
+            Self::Embedded(_) | Self::Remote { .. } => false,
+        }
+    }
 }
 
 /// Version of MQTT.

@@ -142,6 +142,17 @@ fn doors_stay_on_loopback() {
     assert_eq!(mistakes(load(&[("http.listen", "127.0.0.1:50051")])), ["http.listen"]);
 }
 
+#[test]
+fn who_listens_on_the_way_hears_a_plain_broker() {
+    let overheard = |url: &str| load(&[("mqtt.broker", url)]).unwrap().mqtt.unwrap().broker.is_overheard();
+    assert!(overheard("mqtt://broker.lan") && overheard("mqtt://192.0.2.1"));
+    for safe in
+        ["mqtts://broker.lan", "mqtt://localhost", "mqtt://[::1]:1884", "mqtt://127.0.0.2", "embedded"]
+    {
+        assert!(!overheard(safe), "{safe}");
+    }
+}
+
 /// What is half set must not look as if it were locked.
 #[test]
 fn half_a_lock_is_a_mistake() {

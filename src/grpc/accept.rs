@@ -93,10 +93,10 @@ impl Acceptor {
                 continue;
             }
             let late = Instant::now() + GREETING_WITHIN;
-            match self.access.tls() {
-                Some(tls) => self.shake_hands(tls, stream, place, late, accepted.clone()),
-                None if accepted.send(Ok(Connection::plain(stream, place, late))).await.is_err() => return,
-                None => {}
+            if let Some(tls) = self.access.tls() {
+                self.shake_hands(tls, stream, place, late, accepted.clone());
+            } else if accepted.send(Ok(Connection::plain(stream, place, late))).await.is_err() {
+                return;
             }
         }
     }

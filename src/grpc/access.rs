@@ -2,7 +2,7 @@
 //! kept as they are there. A changed file takes the place of the old one when it is good; a bad one is logged, and what
 //! was there before stays in force. Open connections are left alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,12 +21,16 @@ const INTERVAL: Duration = Duration::from_secs(20);
 #[derive(Clone)]
 pub struct Access {
     files: Arc<Files>,
+    /// Of the files when they were read for the first time.
+    fingerprint: Fingerprint,
     current: Arc<RwLock<Current>>,
 }
 
+type Fingerprint = [u8; 32];
+
 struct Files {
     tls: Option<ServerFiles>,
-    tokens: Option<std::path::PathBuf>,
+    tokens: Option<PathBuf>,
 }
 
 #[derive(Clone)]
@@ -39,8 +43,9 @@ impl Access {
     /// Reads the files for the first time.
     pub fn open(settings: &Grpc) -> Result<Self, Mistake> {
         let files = Files { tls: settings.tls.clone(), tokens: settings.tokens_file.clone() };
+        let fingerprint = files.fingerprint();
         let current = Arc::new(RwLock::new(files.read()?));
-        Ok(Self { files: Arc::new(files), current })
+        Ok(Self { files: Arc::new(files), fingerprint, current })
     }
 
     /// Takes a connection's handshake; none where the door speaks plain text.
@@ -55,7 +60,7 @@ impl Access {
 
     /// Follows the files, at every signal and every 20 s, without end.
     pub async fn follow(self, mut reload: Signal) {
-        let mut fingerprint = self.files.fingerprint();
+        let mut fingerprint = self.fingerprint;
         let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tick.reset();
@@ -74,7 +79,7 @@ impl Access {
 
     /// Reads the files again if they have changed, or when asked to. The fingerprint comes first: what changes in
     /// between is found the next time.
-    fn look(&self, known: [u8; 32], asked: bool) -> [u8; 32] {
+    fn look(&self, known: Fingerprint, asked: bool) -> Fingerprint {
         let fingerprint = self.files.fingerprint();
         if asked || fingerprint != known {
             match self.files.read() {
@@ -105,7 +110,7 @@ impl Files {
     }
 
     /// Of the content: a file may be replaced within one second, or come with a date of its own.
-    fn fingerprint(&self) -> [u8; 32] {
+    fn fingerprint(&self) -> Fingerprint {
         let tls = self.tls.iter().flat_map(|tls| [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()]);
         let mut all = Sha256::new();
         for path in tls.chain([self.tokens.as_ref()]).flatten() {
@@ -116,6 +121,6 @@ impl Files {
 }
 
 /// A file that can't be read has none of its own.
-fn digest(path: &Path) -> [u8; 32] {
+fn digest(path: &Path) -> Fingerprint {
     crate::credentials::read_public(path).map_or([0; 32], |bytes| Sha256::digest(bytes).into())
 }

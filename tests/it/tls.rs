@@ -1,6 +1,7 @@
 //! Locked doors: certificates, tokens and secrets, on both doors.
 
 mod grpc;
+mod guide;
 mod mqtt;
 mod secrets;
 mod tokens;
