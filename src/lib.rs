@@ -4,6 +4,7 @@
 //! - [`config`]: settings, all mistakes at once. [`cli`]: the commands.
 //! - [`grpc`] and [`mqtt`]: the two doors. [`convert`] and [`proto`]: their common contract.
 //! - [`model`]: which bundle serves. [`inference`] and [`attempts`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
+//! - [`tls`] and [`credentials`]: certificates, keys and secrets of both doors, from their files.
 //! - [`health`], [`telemetry`], [`http`]: what the daemon tells about itself.
 //!
 //! [`App`] is the only place that knows all parts: [`App::build`] opens, loads, binds and checks everything,
@@ -15,6 +16,7 @@ pub mod attempts;
 pub mod cli;
 pub mod config;
 pub mod convert;
+pub mod credentials;
 pub mod grpc;
 pub mod health;
 pub mod http;
@@ -23,6 +25,7 @@ pub mod model;
 pub mod mqtt;
 pub mod proto;
 pub mod telemetry;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -36,7 +39,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::attempts::AttemptsFile;
-use crate::config::{Broker, Config};
+use crate::config::{Broker, Config, Mistake};
+use crate::grpc::Access;
 use crate::health::Health;
 use crate::inference::{Inference, Workers};
 use crate::mqtt::embedded::{Embedded, EmbeddedError};
@@ -61,6 +65,9 @@ pub enum StartError {
         /// What is wrong with the fallback; empty where there is none.
         fallback: String,
     },
+    /// The operator mends a file that a key of the configuration names.
+    #[error(transparent)]
+    Setting(#[from] Mistake),
     /// Something else has the port, perhaps for a moment.
     #[error(
         "{key} = \"{address}\" can't be listened on: {source}; stop what uses the port (ss -ltnp shows it) or set {key} to another"
@@ -90,6 +97,7 @@ pub struct App {
     registry: Registry,
     health: Health,
     grpc: TcpListener,
+    access: Access,
     http: Option<TcpListener>,
     broker: Option<Embedded>,
 }
@@ -97,6 +105,7 @@ pub struct App {
 impl App {
     /// Binds every port, opens the bundle and runs its self-test.
     pub async fn build(config: Config) -> Result<Self, StartError> {
+        let access = Access::open(&config.grpc)?;
         let grpc = bind("grpc.listen", config.grpc.listen).await?;
         let http = match config.http {
             Some(address) => Some(bind("http.listen", address).await?),
@@ -111,7 +120,7 @@ impl App {
         let attempts = AttemptsFile::open(&config.gateway);
         let (inference, workers) =
             Inference::start(engine, attempts, limits(&config), metrics.clone(), health.clone())?;
-        Ok(Self { config, inference, workers, metrics, registry, health, grpc, http, broker })
+        Ok(Self { config, inference, workers, metrics, registry, health, grpc, access, http, broker })
     }
 
     /// The engine behind admission, for a caller in this process.
@@ -127,7 +136,9 @@ impl App {
 
     /// Serves until `asked` resolves to the reason of the stop, then drains for 9 s at most.
     pub async fn run_until(self, asked: impl Future<Output = &'static str>) -> Result<(), StartError> {
-        let Self { config, inference, workers, metrics, registry, health, grpc, http, broker } = self;
+        let Self { config, inference, workers, metrics, registry, health, grpc, access, http, broker } = self;
+        let reload = signal(SignalKind::hangup())?;
+        let follower = tokio::spawn(access.clone().follow(reload));
         let (stop, stopping) = watch::channel(false);
         let mut doors = JoinSet::new();
         if let Some(listener) = http {
@@ -137,8 +148,10 @@ impl App {
         {
             let (inference, metrics, health, stopping) =
                 (inference.clone(), metrics.clone(), health.clone(), stopping.clone());
-            let calls =
-                async move { grpc::serve(grpc, &config.grpc, inference, metrics, health, stopping).await };
+            let settings = config.grpc.clone();
+            let calls = async move {
+                grpc::serve(grpc, &settings, access, inference, metrics, health, stopping).await
+            };
             doors.spawn(async { log_failure("grpc", calls.await) });
         }
         if let Some(mqtt) = &config.mqtt {
@@ -159,6 +172,7 @@ impl App {
         stop.send_replace(true);
         drain(doors, workers).await;
         watchdog.abort();
+        follower.abort();
         drop(broker);
         end.map(drop)
     }

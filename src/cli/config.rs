@@ -5,7 +5,7 @@ use std::io::Write as _;
 use clap::Subcommand;
 
 use super::{Failure, Settings};
-use crate::config::{self, Broker, Config, Sources};
+use crate::config::{self, Broker, Config, Grpc, Sources};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -26,7 +26,7 @@ fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "The configuration is good.")?;
-    writeln!(out, "  gRPC    {}", config.grpc.listen)?;
+    writeln!(out, "  gRPC    {}", grpc(&config.grpc))?;
     match &config.mqtt {
         Some(mqtt) => {
             writeln!(out, "  MQTT    {}", broker(&mqtt.broker))?;
@@ -44,10 +44,22 @@ fn check(sources: &Sources) -> Result<(), Failure> {
     Ok(())
 }
 
+fn grpc(grpc: &Grpc) -> String {
+    let mut asks = match &grpc.tls {
+        None => vec!["plain text"],
+        Some(files) if files.client_ca.is_some() => vec!["TLS", "client certificates"],
+        Some(_) => vec!["TLS"],
+    };
+    asks.extend(grpc.tokens_file.as_ref().map(|_| "tokens"));
+    format!("{}, {}", grpc.listen, asks.join(", "))
+}
+
 fn broker(broker: &Broker) -> String {
     match broker {
         Broker::Embedded(listen) => format!("embedded broker on {listen}"),
-        Broker::Remote { host, port } => format!("broker {host}:{port}"),
+        Broker::Remote { host, port, tls } => {
+            format!("broker {host}:{port}, {}", if tls.is_some() { "TLS" } else { "plain text" })
+        }
     }
 }
 

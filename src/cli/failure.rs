@@ -73,7 +73,7 @@ impl From<Mistakes> for Failure {
 impl From<StartError> for Failure {
     fn from(error: StartError) -> Self {
         let code = match error {
-            StartError::Bundle { .. } => CONFIG,
+            StartError::Bundle { .. } | StartError::Setting(_) => CONFIG,
             StartError::Port { .. } => UNAVAILABLE,
             StartError::DoorClosed => SOFTWARE,
             StartError::System(_) => SYSTEM,

@@ -5,16 +5,23 @@ use std::net::SocketAddr;
 use intentd_core::topic::filters_overlap;
 
 use super::read::Reader;
-use super::{Broker, Config, Mqtt};
+use super::{Broker, Config, Grpc, Mqtt};
+use crate::grpc::Access;
+use crate::tls;
 
 /// With a shared subscription the broker keeps an absent daemon's share of the utterances for this long at most.
 const MAX_SHARED_SESSION: std::time::Duration = std::time::Duration::from_secs(300);
 
 pub(super) fn contradictions(config: &Config, read: &mut Reader) {
-    beyond_loopback("grpc.listen", config.grpc.listen, "TLS and client authentication", read);
+    grpc(&config.grpc, read);
     if let Some(mqtt) = &config.mqtt {
         if let Broker::Embedded(listen) = mqtt.broker {
-            beyond_loopback("mqtt.embedded.listen", listen, "authentication", read);
+            embedded(listen, read);
+        }
+        if let Broker::Remote { tls: Some(files), .. } = &mqtt.broker
+            && let Err(mistake) = tls::client(files)
+        {
+            read.mistake(&mistake.key, mistake.message);
         }
         shared_sessions(mqtt, read);
         loops(mqtt, &config.gateway, read);
@@ -31,13 +38,29 @@ pub(super) fn contradictions(config: &Config, read: &mut Reader) {
     }
 }
 
-fn beyond_loopback(key: &str, address: SocketAddr, lacks: &str, read: &mut Reader) {
-    if !address.ip().is_loopback() {
+/// Beyond this machine nobody is let in who has not shown who they are, and nothing is sent in plain text.
+fn grpc(grpc: &Grpc, read: &mut Reader) {
+    let asks = grpc.tokens_file.is_some() || grpc.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    if !grpc.listen.ip().is_loopback() && (grpc.tls.is_none() || !asks) {
         let message = format!(
-            "{address} can be reached from other hosts, which needs {lacks}, and this version has none; \
-             listen on 127.0.0.1 or [::1]"
+            "{} can be reached from other hosts; set grpc.tls.cert and grpc.tls.key, and grpc.tls.client_ca (client \
+             certificates) or grpc.tokens_file (tokens), as docs/security.md shows, or listen on 127.0.0.1 or [::1]",
+            grpc.listen
         );
-        read.mistake(key, message);
+        read.mistake("grpc.listen", message);
+    }
+    if let Err(mistake) = Access::open(grpc) {
+        read.mistake(&mistake.key, mistake.message);
+    }
+}
+
+fn embedded(listen: SocketAddr, read: &mut Reader) {
+    if !listen.ip().is_loopback() {
+        let message = format!(
+            "{listen} can be reached from other hosts, and the embedded broker has no authentication; listen on \
+             127.0.0.1 or [::1], or use a broker of your own (mqtt.broker)"
+        );
+        read.mistake("mqtt.embedded.listen", message);
     }
 }
 

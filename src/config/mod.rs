@@ -9,12 +9,15 @@ mod model;
 mod read;
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Environment, File, FileFormat};
 use intentd_core::topic::Route as Topics;
+
+use crate::credentials::Secret;
+use crate::tls::{ClientFiles, ServerFiles};
 use read::Reader;
 
 pub use model::Model;
@@ -47,7 +50,7 @@ pub struct Config {
 }
 
 /// The gRPC door.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Grpc {
     /// Address to listen on.
     pub listen: SocketAddr,
@@ -55,6 +58,10 @@ pub struct Grpc {
     pub max_connections: usize,
     /// Streams at a time on one connection.
     pub max_streams: u32,
+    /// Certificates; none: plain text.
+    pub tls: Option<ServerFiles>,
+    /// Who may call what; none: everybody everything.
+    pub tokens_file: Option<PathBuf>,
 }
 
 /// The MQTT door.
@@ -93,7 +100,22 @@ pub enum Broker {
         host: String,
         /// TCP port.
         port: u16,
+        /// Certificates; none: plain text.
+        tls: Option<ClientFiles>,
     },
+}
+
+impl Broker {
+    /// Whether what is said to it can be heard on the network.
+    pub fn is_overheard(&self) -> bool {
+        match self {
+            Self::Remote { host, tls: None, .. } => {
+                let address = host.parse::<IpAddr>();
+                host != "localhost" && !address.is_ok_and(|address| address.is_loopback())
+            }
+            Self::Embedded(_) | Self::Remote { .. } => false,
+        }
+    }
 }
 
 /// Version of MQTT.
@@ -164,23 +186,6 @@ pub enum LogFormat {
     Pretty,
 }
 
-/// A password: never printed.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The secret itself, for the one place that sends it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
 /// What is wrong with one key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -190,6 +195,21 @@ pub struct Mistake {
     pub message: String,
 }
 
+impl Mistake {
+    /// Both parts.
+    pub fn new(key: &str, message: impl Into<String>) -> Self {
+        Self { key: key.to_owned(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+impl std::error::Error for Mistake {}
+
 /// All that is wrong with a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<Mistake>);
@@ -197,7 +217,7 @@ pub struct Mistakes(pub Vec<Mistake>);
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the configuration has {} mistake(s)", self.0.len())?;
-        self.0.iter().try_for_each(|mistake| write!(f, "\n  {}: {}", mistake.key, mistake.message))
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
     }
 }
 
@@ -228,6 +248,8 @@ impl Config {
                 listen: read.address("grpc.listen"),
                 max_connections: read.whole("grpc.max_connections", 1, 4096),
                 max_streams: read.whole("grpc.max_streams", 1, 1024),
+                tls: read.server_files("grpc.tls"),
+                tokens_file: read.path("grpc.tokens_file"),
             },
             mqtt: Mqtt::read(read, &gateway),
             model: Model::read(read),
@@ -238,7 +260,7 @@ impl Config {
                 batch_wait: read.duration("admission.batch_wait", "0s", "1s"),
                 max_batch: read.whole("admission.max_batch", 1, 64),
             },
-            http: read.address_or_off("http.listen"),
+            http: read.http("http.listen", "http.allow_remote"),
             log: Log {
                 format: read.choice(
                     "log.format",
@@ -259,7 +281,8 @@ impl Config {
 impl Mqtt {
     fn read(read: &mut Reader, gateway: &str) -> Option<Self> {
         let embedded = read.address("mqtt.embedded.listen");
-        let broker = read.broker("mqtt.broker", embedded);
+        let tls = read.client_files("mqtt.tls");
+        let broker = read.broker("mqtt.broker", embedded, tls);
         let protocol = read.choice("mqtt.protocol", &[("5", Protocol::V5), ("3.1.1", Protocol::V311)]);
         // Read even when MQTT is off, so that mistakes don't wait for the day it is switched on.
         let mqtt = Self {
@@ -278,9 +301,13 @@ impl Mqtt {
     }
 }
 
-/// The merged tree as TOML, for `config show`. It holds no secret: those stand in files of their own.
+/// The merged tree as TOML, for `config show`. It holds no secret: those stand in files of their own. A password that
+/// was put into the broker's address by mistake is not shown either.
 pub fn show(sources: &Sources) -> Result<String, Mistakes> {
-    let tree = merged(sources)?;
+    let mut tree = merged(sources)?;
+    if let Some(serde_json::Value::String(broker)) = tree.pointer_mut("/mqtt/broker") {
+        *broker = read::without_login(broker);
+    }
     toml::to_string(&tree).map_err(|error| whole(&error))
 }
 
@@ -319,7 +346,7 @@ fn threads(set: usize) -> usize {
 }
 
 fn one(key: &str, message: &str) -> Mistakes {
-    Mistakes(vec![Mistake { key: key.to_owned(), message: message.to_owned() }])
+    Mistakes(vec![Mistake::new(key, message)])
 }
 
 fn whole(error: &dyn fmt::Display) -> Mistakes {

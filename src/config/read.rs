@@ -1,8 +1,7 @@
 //! Typed access to the tree of settings; every mistake is noted under its key and reading goes on.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,13 +9,16 @@ use intentd_core::topic::Route as Topics;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
-use super::{Broker, Codec, Mistake, Mistakes, Route, Secret};
+use super::{Broker, Codec, Mistake, Mistakes, Route};
+use crate::credentials::Secret;
+use crate::tls::{ClientFiles, ServerFiles};
 
-/// Largest password file that is read.
-const MAX_SECRET_BYTES: u64 = 64 * 1024;
-
-/// Default port of MQTT (IANA).
+/// Default ports of MQTT and of MQTT over TLS (IANA).
 const MQTT_PORT: u16 = 1883;
+const MQTTS_PORT: u16 = 8883;
+
+/// Scheme of a broker that is reached by TLS.
+const MQTTS: &str = "mqtts://";
 
 /// Reads settings and collects what is wrong with them.
 pub(super) struct Reader {
@@ -42,7 +44,7 @@ impl Reader {
 
     /// Notes a mistake.
     pub(super) fn mistake(&mut self, key: &str, message: impl Into<String>) {
-        self.mistakes.push(Mistake { key: key.to_owned(), message: message.into() });
+        self.mistakes.push(Mistake::new(key, message));
     }
 
     pub(super) fn optional(&mut self, key: &str) -> Option<String> {
@@ -105,9 +107,63 @@ impl Reader {
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
-    pub(super) fn address_or_off(&mut self, key: &str) -> Option<SocketAddr> {
-        let off = self.text(key) == "off";
-        (!off).then(|| self.address(key))
+    /// None when switched off. Its pages know neither encryption nor authentication, so it is asked for twice that
+    /// other hosts may read them.
+    pub(super) fn http(&mut self, key: &str, allow_remote: &str) -> Option<SocketAddr> {
+        let remote = self.choice(allow_remote, &[("false", false), ("true", true)]);
+        let address = (self.text(key) != "off").then(|| self.address(key))?;
+        if !remote && !address.ip().is_loopback() {
+            let message = format!(
+                "{address} can be reached from other hosts, and metrics and health are neither encrypted nor \
+                 protected; listen on 127.0.0.1 or [::1], or set {allow_remote} = true"
+            );
+            self.mistake(key, message);
+        }
+        Some(address)
+    }
+
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.optional(key).map(PathBuf::from)
+    }
+
+    /// None where the door speaks plain text.
+    pub(super) fn server_files(&mut self, section: &str) -> Option<ServerFiles> {
+        let identity = self.identity(section);
+        let (name, client_ca) = self.named_path(section, "client_ca");
+        if identity.is_none() && client_ca.is_some() {
+            self.mistake(
+                &name,
+                format!("asks for client certificates, which needs {section}.cert and {section}.key"),
+            );
+        }
+        identity.map(|(cert, key)| ServerFiles { cert, key, client_ca })
+    }
+
+    pub(super) fn client_files(&mut self, section: &str) -> ClientFiles {
+        let identity = self.identity(section);
+        let (_, ca) = self.named_path(section, "ca");
+        ClientFiles { ca, identity, alpn: self.list(&format!("{section}.alpn")) }
+    }
+
+    /// Certificate and key: both or none.
+    fn identity(&mut self, section: &str) -> Option<(PathBuf, PathBuf)> {
+        match (self.named_path(section, "cert"), self.named_path(section, "key")) {
+            ((_, Some(cert)), (_, Some(key))) => Some((cert, key)),
+            ((set, Some(_)), (missing, None)) | ((missing, None), (set, Some(_))) => {
+                self.mistake(
+                    &missing,
+                    format!("is empty, and {set} is set; a certificate and its key go together"),
+                );
+                None
+            }
+            ((_, None), (_, None)) => None,
+        }
+    }
+
+    fn named_path(&mut self, section: &str, key: &str) -> (String, Option<PathBuf>) {
+        let name = format!("{section}.{key}");
+        let path = self.path(&name);
+        (name, path)
     }
 
     pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
@@ -159,7 +215,7 @@ impl Reader {
 
     pub(super) fn secret(&mut self, key: &str) -> Option<Secret> {
         let path = self.optional(key)?;
-        match read_secret(Path::new(&path)) {
+        match Secret::read(Path::new(&path)) {
             Ok(secret) => Some(secret),
             Err(message) => {
                 self.mistake(key, message);
@@ -169,17 +225,27 @@ impl Reader {
     }
 
     /// None when switched off.
-    pub(super) fn broker(&mut self, key: &str, embedded: SocketAddr) -> Option<Broker> {
+    pub(super) fn broker(&mut self, key: &str, embedded: SocketAddr, tls: ClientFiles) -> Option<Broker> {
         let text = self.text(key);
-        if text.starts_with("mqtts://") {
-            self.mistake(key, "MQTT over TLS is not served by this version; use mqtt:// to a broker on this host or a trusted network");
+        // The password must not end up in the message.
+        if without_login(&text) != text {
+            self.mistake(key, "names a user; set mqtt.username and mqtt.password_file instead");
             return None;
         }
-        let expected = "\"embedded\", \"off\", or \"mqtt://HOST[:PORT]\"";
+        if !text.starts_with(MQTTS) && tls != ClientFiles::default() {
+            self.mistake(
+                "mqtt.tls",
+                format!("is set, but {key} is not \"{MQTTS}HOST[:PORT]\": nothing is encrypted"),
+            );
+        }
+        let expected = "\"embedded\", \"off\", \"mqtt://HOST[:PORT]\" or \"mqtts://HOST[:PORT]\"";
         self.parse(key, expected, |text| match text {
             "embedded" => Some(Some(Broker::Embedded(embedded))),
             "off" => Some(None),
-            url => remote(url.strip_prefix("mqtt://")?).map(Some),
+            url => match url.strip_prefix(MQTTS) {
+                Some(authority) => remote(authority, MQTTS_PORT, Some(tls)).map(Some),
+                None => remote(url.strip_prefix("mqtt://")?, MQTT_PORT, None).map(Some),
+            },
         })
         .flatten()
     }
@@ -285,24 +351,21 @@ fn unknown_key<'a>(key: &str, known: impl Iterator<Item = &'a String>) -> String
     format!("there is no key \"{key}\" here; known: {}", known.join(", "))
 }
 
-fn remote(authority: &str) -> Option<Broker> {
+fn remote(authority: &str, default_port: u16, tls: Option<ClientFiles>) -> Option<Broker> {
     let authority = authority.trim_end_matches('/');
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => (host, port.parse().ok()?),
-        _ => (authority, MQTT_PORT),
+        _ => (authority, default_port),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let legal = !host.is_empty() && !host.contains(['/', '@', ' ']);
-    legal.then(|| Broker::Remote { host: host.to_owned(), port })
+    legal.then(|| Broker::Remote { host: host.to_owned(), port, tls })
 }
 
-fn read_secret(path: &Path) -> Result<Secret, String> {
-    let failed = |error: &dyn Display| format!("{}: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| failed(&error))?.len();
-    if length > MAX_SECRET_BYTES {
-        return Err(failed(&format!("{length} bytes are too many for a password")));
+/// A URL without `user:password@`, which should not be there.
+pub(super) fn without_login(url: &str) -> String {
+    match (url.split_once("://"), url.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://[redacted]@{host}"),
+        _ => url.to_owned(),
     }
-    let text = std::fs::read_to_string(path).map_err(|error| failed(&error))?;
-    let secret = text.trim_end_matches(['\r', '\n']);
-    if secret.is_empty() { Err(failed(&"the file is empty")) } else { Ok(Secret(secret.to_owned())) }
 }

@@ -1,3 +1,6 @@
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use intentd_engine::Thresholds;
 
 use super::*;
@@ -131,23 +134,64 @@ fn loops_are_refused() {
 
 #[test]
 fn doors_stay_on_loopback() {
-    assert_eq!(mistakes(load(&[("grpc.listen", "0.0.0.0:50051")])), ["grpc.listen"]);
+    let open = load(&[("grpc.listen", "0.0.0.0:50051")]).unwrap_err().to_string();
+    for part in ["grpc.listen", "grpc.tls.cert", "grpc.tls.key", "grpc.tls.client_ca", "grpc.tokens_file"] {
+        assert!(open.contains(part), "{open}");
+    }
+    assert_eq!(mistakes(load(&[("http.listen", "0.0.0.0:9464")])), ["http.listen"]);
+    assert!(load(&[("http.listen", "0.0.0.0:9464"), ("http.allow_remote", "true")]).is_ok());
     assert_eq!(mistakes(load(&[("mqtt.embedded.listen", "192.0.2.1:1883")])), ["mqtt.embedded.listen"]);
     assert_eq!(mistakes(load(&[("http.listen", "127.0.0.1:50051")])), ["http.listen"]);
 }
 
 #[test]
+fn who_listens_on_the_way_hears_a_plain_broker() {
+    let overheard = |url: &str| load(&[("mqtt.broker", url)]).unwrap().mqtt.unwrap().broker.is_overheard();
+    assert!(overheard("mqtt://broker.lan") && overheard("mqtt://192.0.2.1"));
+    for safe in
+        ["mqtts://broker.lan", "mqtt://localhost", "mqtt://[::1]:1884", "mqtt://127.0.0.2", "embedded"]
+    {
+        assert!(!overheard(safe), "{safe}");
+    }
+}
+
+/// What is half set must not look as if it were locked.
+#[test]
+fn half_a_lock_is_a_mistake() {
+    let keys = |flags: &[(&str, &str)]| mistakes(load(flags));
+    assert_eq!(keys(&[("grpc.tls.cert", "/c")]), ["grpc.tls.key"]);
+    assert_eq!(keys(&[("grpc.tls.key", "/k")]), ["grpc.tls.cert"]);
+    assert_eq!(keys(&[("grpc.tls.client_ca", "/ca")]), ["grpc.tls.client_ca"]);
+    assert_eq!(keys(&[("grpc.tokens_file", "/nonexistent")]), ["grpc.tokens_file"]);
+    assert_eq!(keys(&[("mqtt.tls.ca", "/ca")]), ["mqtt.tls"], "the broker is not reached by TLS");
+    assert_eq!(keys(&[("mqtt.broker", "mqtts://b"), ("mqtt.tls.ca", "/nonexistent")]), ["mqtt.tls.ca"]);
+    assert_eq!(keys(&[("mqtt.broker", "mqtts://b"), ("mqtt.tls.cert", "/c")]), ["mqtt.tls.key"]);
+}
+
+#[test]
 fn brokers_are_read() {
     let broker = |url: &str| load(&[("mqtt.broker", url)]).map(|config| config.mqtt.map(|mqtt| mqtt.broker));
-    let remote = |host: &str, port| Ok(Some(Broker::Remote { host: host.to_owned(), port }));
+    let remote = |host: &str, port| Ok(Some(Broker::Remote { host: host.to_owned(), port, tls: None }));
     assert_eq!(broker("mqtt://broker.lan"), remote("broker.lan", 1883));
     assert_eq!(broker("mqtt://10.0.0.2:1884"), remote("10.0.0.2", 1884));
     assert_eq!(broker("mqtt://[::1]:1884"), remote("::1", 1884));
     assert_eq!(broker("mqtt://[::1]"), remote("::1", 1883));
     assert_eq!(broker("off"), Ok(None));
-    for wrong in ["mqtt://", "mqtts://broker.lan", "mqtt://u:p@h", "mqtt://h:99999", "broker.lan"] {
-        assert_eq!(mistakes(broker(wrong)), ["mqtt.broker"], "{wrong}");
+    let secure = |host: &str, port| {
+        Ok(Some(Broker::Remote { host: host.to_owned(), port, tls: Some(ClientFiles::default()) }))
+    };
+    assert_eq!(broker("mqtts://broker.lan"), secure("broker.lan", 8883));
+    assert_eq!(broker("mqtts://[::1]:443"), secure("::1", 443));
+    for wrong in
+        ["mqtt://", "mqtts://", "mqtts://u:canary@h", "mqtt://u:canary@h", "mqtt://h:99999", "broker.lan"]
+    {
+        let told = broker(wrong).unwrap_err();
+        assert_eq!(told.0.len(), 1, "{wrong}: {told}");
+        assert!(told.0[0].key == "mqtt.broker" && !told.to_string().contains("canary"), "{wrong}: {told}");
     }
+    let flags = vec![("mqtt.broker".to_owned(), "mqtts://u:canary@h".to_owned())];
+    let shown = show(&Sources { file: None, flags }).unwrap();
+    assert!(shown.contains("mqtts://[redacted]@h") && !shown.contains("canary"), "{shown}");
 }
 
 #[test]
@@ -155,6 +199,7 @@ fn a_password_is_never_printed() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("password");
     std::fs::write(&file, "canary-4711\n").unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     let path = file.to_string_lossy().into_owned();
     let config = load(&[("mqtt.password_file", &path)]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));

@@ -1,5 +1,5 @@
-//! Connections: accepted, counted, bounded, and given a time limit for their first frame, since HTTP/2's own
-//! keep-alive begins only after it.
+//! Connections: accepted, counted, bounded, and given a time limit for their handshake and first frame, since HTTP/2's
+//! own keep-alive begins only after it. A handshake holds its connection's place, and never the others up.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,17 +13,19 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::grpc::access::Access;
 use crate::health::{Health, Loop};
 use crate::telemetry::Metrics;
 
 /// HTTP/2's preface and the head of the SETTINGS frame that must follow it (RFC 9113, 3.4).
 const GREETING_BYTES: usize = 24 + 9;
 
-/// How long a peer may take for its greeting; one that never speaks would hold a place for ever.
+/// How long a peer may take for TLS and greeting together; one that never speaks would hold a place for ever.
 const GREETING_WITHIN: Duration = Duration::from_secs(5);
 
 /// An idle loop shows this often that it turns.
@@ -41,12 +43,14 @@ const PROBES: u32 = 3;
 pub(super) fn accept(
     listener: TcpListener,
     connections_max: usize,
+    access: Access,
     metrics: Metrics,
     health: Health,
 ) -> ReceiverStream<Result<Connection, Infallible>> {
     // One at a time: while the server doesn't take it, the others wait in the kernel's backlog.
     let (accepted, connections) = mpsc::channel(1);
-    let acceptor = Acceptor { listener, places: Arc::new(Semaphore::new(connections_max)), metrics, health };
+    let places = Arc::new(Semaphore::new(connections_max));
+    let acceptor = Acceptor { listener, places, access, metrics, health };
     tokio::spawn(async move {
         tokio::select! {
             () = acceptor.run(&accepted) => {}
@@ -60,12 +64,13 @@ pub(super) fn accept(
 struct Acceptor {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    access: Access,
     metrics: Metrics,
     health: Health,
 }
 
 impl Acceptor {
-    async fn run(&self, accepted: &mpsc::Sender<Result<Connection, Infallible>>) {
+    async fn run(&self, accepted: &Accepted) {
         loop {
             self.health.beat(Loop::Accept);
             let stream = match tokio::time::timeout(HEARTBEAT, self.listener.accept()).await {
@@ -78,27 +83,91 @@ impl Acceptor {
                 Err(_) => continue,
             };
             // Without a place the connection is closed at once, rather than left waiting in silence.
-            let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
                 tracing::debug!("a gRPC connection was closed: grpc.max_connections are open");
                 continue;
             };
-            let Ok(connection) = Connection::new(stream, place, self.metrics.grpc_connections.clone()) else {
-                // The peer closed it before its options were set.
+            let place = Place::new(permit, self.metrics.grpc_connections.clone());
+            if set_options(&stream).is_err() {
+                // The peer has closed it.
                 continue;
-            };
-            if accepted.send(Ok(connection)).await.is_err() {
+            }
+            let late = Instant::now() + GREETING_WITHIN;
+            if let Some(tls) = self.access.tls() {
+                self.shake_hands(tls, stream, place, late, accepted.clone());
+            } else if accepted.send(Ok(Connection::plain(stream, place, late))).await.is_err() {
                 return;
             }
         }
     }
+
+    /// In a task of its own, which ends with the door.
+    fn shake_hands(
+        &self,
+        tls: TlsAcceptor,
+        stream: TcpStream,
+        place: Place,
+        late: Instant,
+        accepted: Accepted,
+    ) {
+        let metrics = self.metrics.clone();
+        tokio::spawn(async move {
+            let handshake = tokio::time::timeout_at(late, Connection::secure(tls, stream, place, late));
+            let connection = tokio::select! {
+                connection = handshake => connection.unwrap_or_else(|late| Err(late.into())),
+                () = accepted.closed() => return,
+            };
+            match connection {
+                // Fails when the door has closed.
+                Ok(connection) => drop(accepted.send(Ok(connection)).await),
+                Err(error) => {
+                    metrics.grpc_denied.get_or_create(&[("reason", "tls_handshake")]).inc();
+                    tracing::debug!(%error, "a gRPC connection was closed in its TLS handshake");
+                }
+            }
+        });
+    }
 }
 
-/// A connection that is counted while it is open.
-pub(super) struct Connection {
-    stream: TcpStream,
-    greeting: Option<Greeting>,
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let probes =
+        TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&probes)
+}
+
+type Accepted = mpsc::Sender<Result<Connection, Infallible>>;
+
+/// One of the bounded connections; counted while it is open.
+struct Place {
     open: Gauge,
-    _place: OwnedSemaphorePermit,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, open: Gauge) -> Self {
+        open.inc();
+        Self { open, _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+/// What HTTP/2 is spoken over: TCP, or TLS over it.
+trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+
+/// A connection whose peer is about to speak HTTP/2.
+pub(super) struct Connection {
+    stream: Box<dyn Wire>,
+    greeting: Option<Greeting>,
+    peer: TcpConnectInfo,
+    _place: Place,
 }
 
 /// What a peer still owes before HTTP/2 looks after it.
@@ -108,21 +177,20 @@ struct Greeting {
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: OwnedSemaphorePermit, open: Gauge) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let probes =
-            TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL).with_retries(PROBES);
-        SockRef::from(&stream).set_tcp_keepalive(&probes)?;
-        open.inc();
-        let greeting =
-            Greeting { bytes: GREETING_BYTES, late: Box::pin(tokio::time::sleep(GREETING_WITHIN)) };
-        Ok(Self { stream, greeting: Some(greeting), open, _place: place })
+    fn plain(stream: TcpStream, place: Place, late: Instant) -> Self {
+        let peer = stream.connect_info();
+        Self::new(Box::new(stream), peer, place, late)
     }
-}
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.open.dec();
+    async fn secure(tls: TlsAcceptor, stream: TcpStream, place: Place, late: Instant) -> io::Result<Self> {
+        let peer = stream.connect_info();
+        Ok(Self::new(Box::new(tls.accept(stream).await?), peer, place, late))
+    }
+
+    fn new(stream: Box<dyn Wire>, peer: TcpConnectInfo, place: Place, late: Instant) -> Self {
+        let late = Box::pin(tokio::time::sleep_until(late));
+        let greeting = Some(Greeting { bytes: GREETING_BYTES, late });
+        Self { stream, greeting, peer, _place: place }
     }
 }
 
@@ -178,7 +246,7 @@ impl Connected for Connection {
     type ConnectInfo = TcpConnectInfo;
 
     fn connect_info(&self) -> TcpConnectInfo {
-        self.stream.connect_info()
+        self.peer.clone()
     }
 }
 
@@ -188,6 +256,7 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
+    use crate::config::Grpc;
 
     const SOON: Duration = Duration::from_secs(2);
 
@@ -197,7 +266,16 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, _registry) = Metrics::new();
-        (address, accept(listener, connections_max, metrics.clone(), Health::new(None)), metrics)
+        let settings = Grpc {
+            listen: address,
+            max_connections: connections_max,
+            max_streams: 1,
+            tls: None,
+            tokens_file: None,
+        };
+        let access = Access::open(&settings).unwrap();
+        let connections = accept(listener, connections_max, access, metrics.clone(), Health::new(None));
+        (address, connections, metrics)
     }
 
     /// Whether the other side closes the connection soon.

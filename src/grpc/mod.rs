@@ -3,15 +3,20 @@
 //!
 //! - `server`: puts the services and their limits together, and stops in order.
 //! - `accept`: connections, counted and bounded before a byte of theirs is read as HTTP/2.
+//! - `access`: the certificates and tokens in force. `guard`: no call without a token that allows it. `tokens`: the file.
 //! - `nlu`: the service of the contract. `outgoing`: a bounded stream of answers. `call`: what is counted.
 //! - `deadline`: the client's deadline. `health`: `grpc.health.v1`.
 
 mod accept;
+mod access;
 mod call;
 mod deadline;
+mod guard;
 mod health;
 mod nlu;
 mod outgoing;
 mod server;
+mod tokens;
 
+pub use access::Access;
 pub use server::serve;

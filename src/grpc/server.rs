@@ -12,7 +12,9 @@ use tonic_reflection::server::Builder as Reflection;
 
 use crate::config::Grpc;
 use crate::grpc::accept::accept;
+use crate::grpc::access::Access;
 use crate::grpc::deadline::note_deadline;
+use crate::grpc::guard::Guard;
 use crate::grpc::health::Serving;
 use crate::grpc::nlu::Nlu;
 use crate::health::Health;
@@ -59,6 +61,7 @@ const NOTICE: Duration = Duration::from_millis(250);
 pub async fn serve(
     listener: TcpListener,
     settings: &Grpc,
+    access: Access,
     inference: Inference,
     metrics: Metrics,
     health: Health,
@@ -71,7 +74,8 @@ pub async fn serve(
     let serving = HealthServer::new(Serving::new(draining.clone()))
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
-    let connections = accept(listener, settings.max_connections, metrics, health);
+    let guard = Guard::new(access.clone(), metrics.clone());
+    let connections = accept(listener, settings.max_connections, access, metrics, health);
 
     Server::builder()
         .max_concurrent_streams(settings.max_streams)
@@ -85,6 +89,7 @@ pub async fn serve(
         .http2_max_local_error_reset_streams(Some(ERROR_RESETS_MAX))
         .accept_http1(false)
         .layer(InterceptorLayer::new(note_deadline))
+        .layer(guard)
         .add_service(nlu)
         .add_service(serving)
         .add_optional_service(reflect.then(|| reflection().build_v1().expect(VALID)))

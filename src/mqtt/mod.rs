@@ -35,6 +35,11 @@ pub fn start(
     health: Health,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
+    if config.password.is_some() && config.broker.is_overheard() {
+        tracing::warn!(
+            "the broker's password and all utterances go over the network in plain text; use mqtts://"
+        );
+    }
     let link = link::Link::new(config, gateway, inference, metrics, health);
     // Before its task turns for the first time the door isn't ready.
     link.show();

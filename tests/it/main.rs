@@ -11,7 +11,7 @@ mod fuzz;
 /// Utterances over gRPC: answers, limits, deadlines, overload, drain.
 #[cfg(test)]
 mod grpc;
-/// The daemon, mosquitto, a device and a recording proxy to test with.
+/// The daemon, mosquitto, a device, a recording proxy and a CA to test with.
 #[cfg(test)]
 mod harness;
 /// A host with a full disk, a wrong clock or few file descriptors.
@@ -29,3 +29,6 @@ mod mqtt;
 /// The walls of the house.
 #[cfg(test)]
 mod tidy;
+/// Locked doors: TLS, client certificates, tokens, secrets.
+#[cfg(test)]
+mod tls;

@@ -35,7 +35,7 @@ pub(super) struct Device<'a> {
 pub(super) fn address(broker: &Broker) -> (String, u16) {
     match broker {
         Broker::Embedded(listen) => (listen.ip().to_string(), listen.port()),
-        Broker::Remote { host, port } => (host.clone(), *port),
+        Broker::Remote { host, port, .. } => (host.clone(), *port),
     }
 }
 

@@ -40,9 +40,20 @@ struct Played {
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let sources = Sources::from(arguments.settings);
     let config = Config::load(&sources)?;
+    if is_locked(&config) {
+        return Err(Failure::config(
+            "the demo asks in plain text and without a token; leave grpc.tls, grpc.tokens_file and mqtts:// out",
+        ));
+    }
     bundle::start_quiet_logging(&config.log, sources.flags.iter().any(|(key, _)| key == "log.level"));
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(demonstrate(config, arguments.once))
+}
+
+fn is_locked(config: &Config) -> bool {
+    let broker = config.mqtt.as_ref().map(|mqtt| &mqtt.broker);
+    let secure_broker = matches!(broker, Some(Broker::Remote { tls: Some(_), .. }));
+    config.grpc.tls.is_some() || config.grpc.tokens_file.is_some() || secure_broker
 }
 
 async fn demonstrate(config: Config, once: bool) -> Result<(), Failure> {

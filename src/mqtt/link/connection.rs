@@ -9,13 +9,16 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use rumqttc::{TlsConfiguration, Transport};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::tokens::Tokens;
 use super::{v5, v311};
-use crate::config::{Protocol, Secret};
+use crate::config::{Mistake, Protocol};
+use crate::credentials::Secret;
+use crate::tls::{self, ClientFiles};
 
 /// Largest packet that is taken from the broker. Above every limit of ours, so that too long an utterance becomes
 /// a dead letter and not a lost connection, which the broker would answer with the same utterance, for ever.
@@ -43,6 +46,8 @@ pub(super) struct Settings {
     pub(super) protocol: Protocol,
     pub(super) host: String,
     pub(super) port: u16,
+    /// Files for TLS; none: plain text.
+    pub(super) tls: Option<ClientFiles>,
     pub(super) client_id: String,
     pub(super) login: Option<(String, Option<Secret>)>,
     pub(super) keep_alive: Duration,
@@ -129,6 +134,13 @@ pub(super) struct Closed {
     pub(super) taken_over: bool,
 }
 
+impl Closed {
+    /// Not for another client's sake.
+    pub(super) fn because(reason: String) -> Self {
+        Self { reason, taken_over: false }
+    }
+}
+
 /// The same as rumqttc sees it: packet ids instead of tokens.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Raw {
@@ -185,20 +197,21 @@ enum Client {
 }
 
 impl<T> Connection<T> {
-    /// Begins to connect.
-    pub(super) fn open(settings: &Settings) -> Self {
+    /// Begins to connect. Certificates and keys are read for each connection, so that renewed ones count by themselves.
+    pub(super) fn open(settings: &Settings) -> Result<Self, Mistake> {
         let (sender, events) = mpsc::channel(EVENT_BACKLOG);
+        let transport = transport(settings)?;
         let (client, poll) = match settings.protocol {
             Protocol::V5 => {
-                let (client, event_loop) = v5::open(settings, request_capacity(settings));
+                let (client, event_loop) = v5::open(settings, transport, request_capacity(settings));
                 (Client::V5(client), tokio::spawn(v5::poll(event_loop, sender)))
             }
             Protocol::V311 => {
-                let (client, event_loop) = v311::open(settings, request_capacity(settings));
+                let (client, event_loop) = v311::open(settings, transport, request_capacity(settings));
                 (Client::V311(client), tokio::spawn(v311::poll(event_loop, sender)))
             }
         };
-        Self {
+        Ok(Self {
             client,
             events,
             poll,
@@ -207,7 +220,7 @@ impl<T> Connection<T> {
             subscribe_id: None,
             last_turn: Instant::now(),
             keep_alive: settings.keep_alive,
-        }
+        })
     }
 
     /// Hands a publish over. The token comes back with its acknowledgement, if the connection lasts as long.
@@ -299,6 +312,23 @@ impl<T> Drop for Connection<T> {
     }
 }
 
+/// Given explicitly: rumqttc's own choice of trusted certificates panics where a system has none.
+fn transport(settings: &Settings) -> Result<Transport, Mistake> {
+    let Some(files) = &settings.tls else { return Ok(Transport::Tcp) };
+    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(tls::client(files)?)))
+}
+
+/// Why a connection ended, in words that help where TLS is the reason.
+pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
+    let in_handshake = error.source().is_some_and(|source| source.is::<rumqttc::TlsError>());
+    tls::explain(error).unwrap_or_else(|| match in_handshake {
+        true => format!(
+            "{error}: the broker broke the TLS handshake off; set mqtt.broker to its TLS port, 8883 as a rule"
+        ),
+        false => error.to_string(),
+    })
+}
+
 /// Acknowledgements and publishes share rumqttc's channel.
 fn request_capacity(settings: &Settings) -> usize {
     2 * (usize::from(settings.receive_maximum) + usize::from(MAX_WINDOW)) + 8
@@ -310,7 +340,7 @@ pub(super) fn window(receive_maximum: Option<u16>) -> u16 {
 }
 
 fn closed<T>(reason: String) -> Event<T> {
-    Event::Closed(Closed { reason, taken_over: false })
+    Event::Closed(Closed::because(reason))
 }
 
 #[cfg(test)]

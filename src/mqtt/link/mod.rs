@@ -272,7 +272,10 @@ impl Link {
         match &self.phase {
             Phase::Waiting { until, why } if *until <= now => {
                 self.phase = Phase::Connecting { why: why.clone() };
-                self.connection = Some(Connection::open(&self.settings));
+                match Connection::open(&self.settings) {
+                    Ok(connection) => self.connection = Some(connection),
+                    Err(mistake) => self.on_closed(now, Closed::because(mistake.to_string())),
+                }
             }
             Phase::Refused { until, .. } if *until <= now => self.subscribe(now),
             Phase::Leaving { until } if *until <= now => self.connect_again(now),
@@ -297,7 +300,7 @@ impl Link {
         let limit = SILENT_KEEP_ALIVES * self.settings.keep_alive;
         if asked.is_some_and(|asked| now.saturating_duration_since(asked) > limit) {
             let reason = "the broker acknowledges neither subscriptions nor publications".to_owned();
-            self.on_closed(now, Closed { reason, taken_over: false });
+            self.on_closed(now, Closed::because(reason));
         }
     }
 

@@ -16,15 +16,15 @@ pub(super) fn answer_qos(config: &Mqtt) -> u8 {
 }
 
 pub(super) fn settings(config: &Mqtt, status_topic: &str, model: &ModelRef) -> Settings {
-    let (host, port) = match &config.broker {
-        Broker::Embedded(listen) => (listen.ip().to_string(), listen.port()),
-        Broker::Remote { host, port } => (host.clone(), *port),
+    let (host, port, tls) = match &config.broker {
+        Broker::Embedded(listen) => (listen.ip().to_string(), listen.port(), None),
+        Broker::Remote { host, port, tls } => (host.clone(), *port, tls.clone()),
     };
     Settings {
         protocol: config.protocol,
-        // rumqttc joins host and port with a colon.
-        host: if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host },
+        host,
         port,
+        tls,
         client_id: config.client_id.clone(),
         login: config.username.clone().map(|user| (user, config.password.clone())),
         keep_alive: config.keep_alive,

@@ -3,19 +3,20 @@
 use rumqttc::mqttbytes::v4::{ConnAck, Publish as Packet, SubscribeReasonCode};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, QoS, SubscribeFilter,
+    Outgoing, QoS, SubscribeFilter, Transport,
 };
 use tokio::sync::mpsc;
 
 use super::connection::{
     CONNECT_TIMEOUT, Closed, Limits, MAX_PACKET_BYTES_V311, Message, PACKET_IDS, Publish, Raw, Request,
-    Settings, window,
+    Settings, reason, window,
 };
 
-pub(super) fn open(settings: &Settings, capacity: usize) -> (AsyncClient, EventLoop) {
+pub(super) fn open(settings: &Settings, transport: Transport, capacity: usize) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
     let will = &settings.will;
     options
+        .set_transport(transport)
         .set_clean_session(false)
         .set_keep_alive(settings.keep_alive)
         .set_manual_acks(true)
@@ -120,5 +121,5 @@ fn qos(level: u8) -> QoS {
 }
 
 fn why(error: &ConnectionError) -> Closed {
-    Closed { reason: error.to_string(), taken_over: false }
+    Closed { reason: reason(error), taken_over: false }
 }

@@ -8,12 +8,12 @@ use rumqttc::v5::mqttbytes::v5::{
     PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, StateError};
-use rumqttc::{NetworkOptions, Outgoing};
+use rumqttc::{NetworkOptions, Outgoing, Transport};
 use tokio::sync::mpsc;
 
 use super::connection::{
     CONNECT_TIMEOUT, Closed, Limits, MAX_PACKET_BYTES, Message, PACKET_IDS, Publish, Raw, Request, Settings,
-    Subscription, window,
+    Subscription, reason, window,
 };
 
 /// User property with the sender's id.
@@ -22,11 +22,12 @@ const ID: &str = "id";
 /// The longest expiry that isn't "for ever", which this number means (MQTT 5, 3.1.2.11.2).
 const MAX_EXPIRY: u32 = u32::MAX - 1;
 
-pub(super) fn open(settings: &Settings, capacity: usize) -> (AsyncClient, EventLoop) {
+pub(super) fn open(settings: &Settings, transport: Transport, capacity: usize) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
     let will = &settings.will;
     let (topic, payload) = (will.topic.as_str(), will.payload.to_vec());
     options
+        .set_transport(transport)
         .set_clean_start(false)
         .set_keep_alive(settings.keep_alive)
         .set_connection_timeout(CONNECT_TIMEOUT.as_secs())
@@ -206,5 +207,10 @@ fn why(error: &ConnectionError) -> Closed {
             ..
         })
     );
-    Closed { reason: error.to_string(), taken_over }
+    let reason = match error {
+        // The only error of rumqttc that doesn't count what it holds among its sources.
+        ConnectionError::MqttState(StateError::Deserialization(held)) => reason(held),
+        other => reason(other),
+    };
+    Closed { reason, taken_over }
 }

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ pub(crate) struct Daemon {
     child: Child,
     folder: TempDir,
     log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     environment: Vec<(String, String)>,
     command: fn(&Path) -> Command,
     /// Port of gRPC.
@@ -53,8 +55,8 @@ impl Daemon {
         let environment: Vec<_> =
             environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let log = Arc::new(Mutex::new(String::new()));
-        let child = run(command, &folder, &environment, &log);
-        Self { child, folder, log, environment, command, grpc, http, mqtt: embedded }
+        let (child, reader) = run(command, &folder, &environment, &log);
+        Self { child, folder, log, reader: Some(reader), environment, command, grpc, http, mqtt: embedded }
     }
 
     /// Starts it again after its end, with the same configuration and ports.
@@ -65,7 +67,8 @@ impl Daemon {
 
     /// The same without waiting.
     pub(crate) fn respawn(&mut self) {
-        self.child = run(self.command, &self.folder, &self.environment, &self.log);
+        let (child, reader) = run(self.command, &self.folder, &self.environment, &self.log);
+        (self.child, self.reader) = (child, Some(reader));
     }
 
     /// Whether it has ended by itself.
@@ -116,6 +119,29 @@ impl Daemon {
         written.parse().unwrap()
     }
 
+    /// Descriptors that it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
+    /// A page of its HTTP door.
+    pub(crate) fn page(&self, path: &str) -> String {
+        self.get(path).expect("the HTTP door answers").1
+    }
+
+    /// All that a command prints, run with its configuration.
+    pub(crate) fn command(&self, arguments: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_intentd"))
+            .args(arguments)
+            .arg("--config")
+            .arg(self.folder.path().join("intentd.toml"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .envs(self.environment.iter().map(|(k, v)| (k, v)))
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
     /// Everything that it has logged.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
@@ -139,7 +165,7 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for the end of its log.
     #[track_caller]
     pub(crate) fn exit(&mut self) -> ExitStatus {
         let mut status = None;
@@ -147,6 +173,9 @@ impl Daemon {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
         status.unwrap()
     }
 
@@ -187,7 +216,7 @@ fn run(
     folder: &TempDir,
     environment: &[(String, String)],
     log: &Arc<Mutex<String>>,
-) -> Child {
+) -> (Child, JoinHandle<()>) {
     let mut child = command(&folder.path().join("intentd.toml"))
         // The bundle is found from here.
         .current_dir(env!("CARGO_MANIFEST_DIR"))
@@ -199,12 +228,12 @@ fn run(
         .unwrap();
     let stderr = BufReader::new(child.stderr.take().unwrap());
     let log = Arc::clone(log);
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in stderr.lines().map_while(Result::ok) {
             let mut log = log.lock().unwrap();
             log.push_str(&line);
             log.push('\n');
         }
     });
-    child
+    (child, reader)
 }

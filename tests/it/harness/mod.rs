@@ -1,6 +1,7 @@
-//! What the tests run against: the real daemon, a real mosquitto, a device and a recording proxy. Each has its own
+//! What the tests run against: the real daemon, a real mosquitto, a device, a recording proxy and a CA. Each has its own
 //! temporary folder and free ports on loopback, is bounded in time, and ends with its value.
 
+pub(crate) mod authority;
 pub(crate) mod daemon;
 pub(crate) mod device;
 pub(crate) mod mosquitto;

@@ -1,6 +1,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use super::*;
 
@@ -17,8 +18,16 @@ fn naive_match(topic: &[&str], filter: &[&str]) -> bool {
 }
 
 fn naive(topic: &str, filter: &str) -> bool {
-    let broker_own = topic.starts_with('$') && (filter.starts_with('+') || filter.starts_with('#'));
-    !broker_own && naive_match(&topic.split('/').collect::<Vec<_>>(), &filter.split('/').collect::<Vec<_>>())
+    naive_levels(&levels(topic), &levels(filter))
+}
+
+fn naive_levels(topic: &[&str], filter: &[&str]) -> bool {
+    let broker_own = topic[0].starts_with('$') && matches!(filter[0], "+" | "#");
+    !broker_own && naive_match(topic, filter)
+}
+
+fn levels(text: &str) -> Vec<&str> {
+    text.split('/').collect()
 }
 
 /// Few levels of few kinds, so that topics and filters meet often.
@@ -39,7 +48,7 @@ fn filter() -> impl Strategy<Value = String> {
 }
 
 /// Every topic that is as deep as the deepest filter, from an alphabet that has all literals and one more.
-static ALL_TOPICS: LazyLock<Vec<String>> = LazyLock::new(|| {
+static ALL_TOPICS: LazyLock<Vec<Vec<&str>>> = LazyLock::new(|| {
     let mut topics = vec![String::new()];
     let mut all = Vec::new();
     for depth in 0..4 {
@@ -52,7 +61,7 @@ static ALL_TOPICS: LazyLock<Vec<String>> = LazyLock::new(|| {
         topics = longer.collect();
         all.extend(topics.iter().filter(|topic| !topic.is_empty()).cloned());
     }
-    all
+    all.into_iter().map(|topic: String| levels(topic.leak())).collect()
 });
 
 proptest! {
@@ -93,14 +102,60 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 100_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn two_filters_overlap_when_some_topic_matches_both(a in filter(), b in filter()) {
-        let witness = ALL_TOPICS.iter().find(|topic| naive(topic, &a) && naive(topic, &b));
+        let (x, y) = (levels(&a), levels(&b));
+        let witness = ALL_TOPICS.iter().find(|topic| naive_levels(topic, &x) && naive_levels(topic, &y));
         prop_assert_eq!(filters_overlap(&a, &b), witness.is_some(), "{:?}", witness);
         prop_assert_eq!(filters_overlap(&b, &a), witness.is_some());
     }
+}
+
+/// What a stranger may call a device: legal and illegal bytes in any order, some of it as long as a topic can be.
+fn strange_id(random: &mut TestRng) -> String {
+    const PARTS: [&str; 20] = [
+        "a", "Z", "7", "_", ".", ":", "-", "+", "#", "/", "$SYS", "\0", "\u{1}", " ", "é", "日", "{device}",
+        "..", "%2F", "\u{202e}",
+    ];
+    let legal_only = random.random_bool(0.3);
+    let parts = if legal_only { &PARTS[..7] } else { &PARTS[..] };
+    let length = match random.random_range(0..1000) {
+        0 => MAX_TOPIC_BYTES,
+        1..100 => random.random_range(60..70),
+        _ => random.random_range(0..8),
+    };
+    let mut id = String::new();
+    while id.len() < length {
+        id.push_str(parts[random.random_range(0..parts.len())]);
+    }
+    id
+}
+
+/// F40, with a fixed seed. Legality is said once more, in other words.
+#[test]
+fn a_million_ids_lead_nowhere_else() {
+    let legal = |id: &str| {
+        !id.is_empty()
+            && id.len() <= 64
+            && id.chars().all(|c| c.is_ascii_alphanumeric() || "_.:-".contains(c))
+    };
+    let route = Route::new("intentd/{site}/{device}/utterance", "out/{device}/of/{site}/intent").unwrap();
+    let mut random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let mut answered = 0;
+    for _ in 0..500_000 {
+        let (site, device) = (strange_id(&mut random), strange_id(&mut random));
+        let matched = route.matches(&format!("intentd/{site}/{device}/utterance"));
+        let Some(Ok(captures)) = matched else {
+            assert!(!(legal(&site) && legal(&device)), "{site:?} {device:?}: {matched:?}");
+            continue;
+        };
+        answered += 1;
+        assert!(legal(&site) && legal(&device), "{site:?} {device:?}");
+        assert_eq!(route.intent_topic(&captures).unwrap(), format!("out/{device}/of/{site}/intent"));
+    }
+    assert!(answered > 10_000, "only {answered} were legal");
 }
 
 #[test]
