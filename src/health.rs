@@ -113,18 +113,26 @@ impl Health {
         state.beats.iter().filter(|(_, beat)| late(beat)).map(|(which, _)| *which).collect()
     }
 
-    /// Tells systemd's watchdog that every loop turns, for as long as they do. Returns at once without a watchdog.
-    pub async fn keep_watchdog(self) {
-        let Some(period) = sd_notify::watchdog_enabled() else { return };
-        let mut tick = tokio::time::interval(period / 3);
-        loop {
-            tick.tick().await;
-            let stalled = self.stalled(Instant::now(), period / 2);
-            if stalled.is_empty() {
-                notify(&[NotifyState::Watchdog]);
-            } else {
-                tracing::error!(?stalled, "a loop has stalled; the watchdog is not told that all is well");
+    /// Tells systemd's watchdog that every loop turns, for as long as they do and anybody still holds this knowledge.
+    /// A thread of its own, so that it can name the loop that hangs even when the whole runtime does.
+    pub fn keep_watchdog(&self) -> std::io::Result<()> {
+        let Some(period) = sd_notify::watchdog_enabled() else { return Ok(()) };
+        let state = Arc::downgrade(&self.state);
+        std::thread::Builder::new().name("watchdog".to_owned()).spawn(move || {
+            while let Some(state) = state.upgrade() {
+                Self { state }.tell_watchdog(period / 2);
+                std::thread::sleep(period / 3);
             }
+        })?;
+        Ok(())
+    }
+
+    fn tell_watchdog(&self, limit: Duration) {
+        let stalled = self.stalled(Instant::now(), limit);
+        if stalled.is_empty() {
+            notify(&[NotifyState::Watchdog]);
+        } else {
+            tracing::error!(?stalled, "a loop has stalled; the watchdog is not told that all is well");
         }
     }
 

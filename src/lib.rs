@@ -161,7 +161,7 @@ impl App {
         health.serving();
         let addresses = (config.grpc.listen, config.http);
         tracing::info!(grpc = %addresses.0, http = ?addresses.1, gateway = config.gateway, "serving");
-        let watchdog = tokio::spawn(health.clone().keep_watchdog());
+        health.keep_watchdog()?;
 
         let end = tokio::select! {
             reason = asked => Ok(reason),
@@ -171,7 +171,6 @@ impl App {
         health.draining();
         stop.send_replace(true);
         drain(doors, workers).await;
-        watchdog.abort();
         follower.abort();
         drop(broker);
         end.map(drop)

@@ -81,7 +81,10 @@ fn fuzz(target: &str, samples: &[&[u8]], check: impl Fn(&[u8]) -> String) {
         }
     }
     let (time, bytes) = slowest;
-    eprintln!("{target}: {runs} runs, {} outcomes, slowest {time:?} for {bytes} bytes", outcomes.len());
+    println!(
+        "FIGURE F22: {target}: {runs} runs, {} outcomes, slowest {time:?} for {bytes} bytes",
+        outcomes.len()
+    );
 }
 
 /// How long this thread has run, to a few milliseconds (proc(5), `schedstat`).

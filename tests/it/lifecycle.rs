@@ -1,12 +1,10 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tempfile::TempDir;
-
+use crate::harness::manager::Manager;
 use crate::harness::{Daemon, Device, copy_of_bundle, free_port, wait_for};
 
 const OFF: &str = "[mqtt]\nbroker = \"off\"";
@@ -90,23 +88,13 @@ fn all_mistakes_of_a_configuration_are_told_at_once() {
 /// What systemd hears with Type=notify and a watchdog.
 #[test]
 fn the_service_manager_is_told() {
-    let folder = TempDir::new().unwrap();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "3000000")];
+    let manager = Manager::new();
+    let environment = [("NOTIFY_SOCKET", manager.socket()), ("WATCHDOG_USEC", "3000000")];
     let mut daemon = Daemon::spawn(OFF, &environment);
-    let heard = |what: &str| {
-        let mut buffer = [0; 1024];
-        (0..50).any(|_| {
-            let length = socket.recv(&mut buffer).expect(what);
-            String::from_utf8_lossy(&buffer[..length]).lines().any(|line| line == what)
-        })
-    };
-    assert!(heard("READY=1"));
-    assert!(heard("WATCHDOG=1") && heard("WATCHDOG=1") && heard("WATCHDOG=1"));
+    wait_for("READY=1", || manager.heard("READY=1") == 1);
+    wait_for("signs of life", || manager.heard("WATCHDOG=1") >= 3);
     assert_eq!(daemon.terminate(), Some(0));
-    assert!(heard("STOPPING=1"));
+    wait_for("STOPPING=1", || manager.heard("STOPPING=1") == 1);
 }
 
 /// A client that never closes can't keep the daemon from ending, and a second signal ends it at once.

@@ -26,9 +26,15 @@ mod model;
 /// Utterances over MQTT: routes, order, faults, dead letters.
 #[cfg(test)]
 mod mqtt;
+/// The fault table at length, with its figures.
+#[cfg(test)]
+mod soak;
 /// The walls of the house.
 #[cfg(test)]
 mod tidy;
 /// Locked doors: TLS, client certificates, tokens, secrets.
 #[cfg(test)]
 mod tls;
+/// Loops that hang: the service manager hears no more that all is well.
+#[cfg(test)]
+mod watchdog;

@@ -4,6 +4,8 @@
 pub(crate) mod authority;
 pub(crate) mod daemon;
 pub(crate) mod device;
+pub(crate) mod inside;
+pub(crate) mod manager;
 pub(crate) mod mosquitto;
 pub(crate) mod proxy;
 

@@ -43,6 +43,14 @@ impl Mosquitto {
         }
     }
 
+    /// SIGKILL: what it hasn't written to disk is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
     /// Starts it again.
     pub(crate) fn resume(&mut self) {
         let child = Command::new("mosquitto")

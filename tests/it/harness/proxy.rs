@@ -44,18 +44,30 @@ struct Shared {
     packets: Mutex<Vec<Packet>>,
     open: Mutex<Vec<TcpStream>>,
     holding: AtomicBool,
+    /// Writes no packets down.
+    forgetful: bool,
 }
 
 impl Proxy {
     /// Listens on a free port and connects each client to `broker`.
     pub(crate) fn start(broker: u16) -> Self {
+        Self::start_with(broker, Shared::default())
+    }
+
+    /// The same for very many packets: none is written down.
+    pub(crate) fn forgetful(broker: u16) -> Self {
+        Self::start_with(broker, Shared { forgetful: true, ..Shared::default() })
+    }
+
+    fn start_with(broker: u16, shared: Shared) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(shared);
         let proxy = Self { port, shared: Arc::clone(&shared) };
         std::thread::spawn(move || {
             for (line, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                client.set_nodelay(true).and(upstream.set_nodelay(true)).unwrap();
                 shared.open.lock().unwrap().push(client.try_clone().unwrap());
                 forward(&client, &upstream, (line, Way::ToBroker), &shared);
                 forward(&upstream, &client, (line, Way::FromBroker), &shared);
@@ -95,7 +107,9 @@ fn forward(from: &TcpStream, to: &TcpStream, (line, way): (usize, Way), shared: 
                 std::thread::sleep(Duration::from_millis(2));
             }
             while let Some((packet, length)) = parse(&pending, line, way) {
-                shared.packets.lock().unwrap().push(packet);
+                if !shared.forgetful {
+                    shared.packets.lock().unwrap().push(packet);
+                }
                 pending.drain(..length);
             }
             if to.write_all(&buffer[..read]).is_err() {

@@ -1,25 +1,20 @@
 //! An utterance that ends the whole process is found across crashes, and nothing that was merely in flight is blamed.
 //!
 //! The shipped binary has no way to be ended by an utterance. So the daemon that dies here is this very test program,
-//! started again: all of intentd's library, and a log subscriber that aborts when it reads that a certain text enters
-//! inference.
+//! with a log subscriber that aborts when it reads that a certain text enters inference.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use intentd::App;
-use intentd::config::{Config, Sources};
 use tempfile::TempDir;
-use tracing_subscriber::layer::{Context, SubscriberExt as _};
-use tracing_subscriber::{Layer, Registry};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 
-use super::super::harness::{Daemon, Device, Mosquitto, PATIENCE, wait_for};
+use super::super::harness::{Daemon, Device, Mosquitto, PATIENCE, inside, wait_for};
 use super::{DEAD_LETTER, INTENT, UTTERANCE, broker, collect, said, say};
 
 const KILLER: &str = "end this process";
-
-const CONFIG: &str = "INTENTD_TEST_CONFIG";
 
 struct Executioner;
 
@@ -37,23 +32,11 @@ impl<S: tracing::Subscriber> Layer<S> for Executioner {
 #[test]
 #[ignore = "a program that the other test starts"]
 fn daemon() {
-    let Some(file) = std::env::var_os(CONFIG) else { return };
-    let log = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).json();
-    let levels = tracing_subscriber::EnvFilter::new("info");
-    tracing::subscriber::set_global_default(
-        Registry::default().with(Executioner).with(log.with_filter(levels)),
-    )
-    .unwrap();
-    let sources = Sources { file: Some(PathBuf::from(file)), flags: Vec::new() };
-    let config = Config::load(&sources).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(async { App::build(config).await.unwrap().run().await.unwrap() });
+    inside::serve(Executioner);
 }
 
 fn this_program(config: &Path) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["mqtt::poison::daemon", "--exact", "--ignored", "--nocapture"]).env(CONFIG, config);
-    command
+    inside::command("mqtt::poison::daemon", config)
 }
 
 #[test]

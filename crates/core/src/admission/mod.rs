@@ -111,6 +111,8 @@ pub struct Admission<J> {
     next_number: u64,
     /// Whose turn it is where both wait.
     turn: Door,
+    /// Utterances in the batches that worker threads run now.
+    running: usize,
     /// Time of one worker thread for one utterance; none before the first batch.
     service: Option<Duration>,
     closed: bool,
@@ -133,6 +135,7 @@ impl<J> Admission<J> {
             mqtt: VecDeque::new(),
             next_number: 0,
             turn: Door::Grpc,
+            running: 0,
             service: None,
             closed: false,
         }
@@ -178,6 +181,7 @@ impl<J> Admission<J> {
 
     /// A worker thread has finished a batch of `count` utterances in the time `took`.
     pub fn on_finished(&mut self, count: usize, took: Duration) {
+        self.running = self.running.saturating_sub(count);
         let Ok(count @ 1..) = u32::try_from(count) else { return };
         let each = took / count;
         self.service =
@@ -202,8 +206,9 @@ impl<J> Admission<J> {
     /// How long a job that is submitted now will wait, by what the latest batches took.
     pub fn expected_wait(&self, door: Door) -> Duration {
         let (own, other) = (self.queue(door).len(), self.queue(door.other()).len());
-        // The doors take turns: of the other queue, at most one goes before each of ours.
-        let ahead = own + other.min(own + 1);
+        // The doors take turns: of the other queue, at most one goes before each of ours. How far the batches are that
+        // run now is not known, so they count in full.
+        let ahead = own + other.min(own + 1) + self.running;
         let service = self.service.unwrap_or_default();
         service.mul_f64(ahead as f64 / self.limits.threads as f64)
     }
@@ -250,6 +255,7 @@ impl<J> Admission<J> {
             self.turn = self.turn.other();
             jobs.extend(waiting.map(|waiting| Admitted { job: waiting.job, since: waiting.since }));
         }
+        self.running += jobs.len();
         jobs
     }
 

@@ -69,6 +69,23 @@ fn a_request_that_would_wait_too_long_is_refused_at_once() {
 }
 
 #[test]
+fn what_runs_now_is_waited_for_as_well() {
+    let (mut admission, now) = (Admission::new(LIMITS), Instant::now());
+    admission.on_finished(1, 10 * MS);
+    fill(&mut admission, now, Door::Grpc, 4);
+    let taken = jobs(admission.next(now)).len();
+    assert!(taken > 0);
+    assert_eq!(admission.depth(), 4 - taken);
+    let (queued, threads) = (4 - taken, LIMITS.threads);
+    assert_eq!(
+        admission.expected_wait(Door::Grpc),
+        (10 * MS).mul_f64((queued + taken) as f64 / threads as f64)
+    );
+    admission.on_finished(taken, 10 * MS * taken as u32);
+    assert_eq!(admission.expected_wait(Door::Grpc), (10 * MS).mul_f64(queued as f64 / threads as f64));
+}
+
+#[test]
 fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     admission.on_finished(1, 100 * MS);

@@ -47,7 +47,7 @@ fn step(number: u32) -> Step {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 4000,
+        cases: 100_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
