@@ -3,7 +3,8 @@
 //!
 //! `INTENTD_FUZZ_RUNS` sets the runs of each target, 10,000 by default; what is found prints its input and seed.
 
-mod targets;
+#[path = "../../fuzz/readers.rs"]
+mod readers;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,12 +52,50 @@ const WORDS: [&[u8]; 32] = [
     b",",
 ];
 
-/// Runs a target; what it returns names the outcome.
-fn fuzz(target: &str, samples: &[&[u8]], check: impl Fn(&[u8]) -> String) {
+#[test]
+fn payloads() {
+    fuzz("payloads", readers::payloads);
+}
+
+#[test]
+fn topics() {
+    fuzz("topics", readers::topics);
+}
+
+#[test]
+fn configurations() {
+    fuzz("configurations", readers::configurations);
+}
+
+#[test]
+fn manifests() {
+    fuzz("manifests", readers::manifests);
+}
+
+#[test]
+fn utterances() {
+    fuzz("utterances", readers::utterances);
+}
+
+#[test]
+fn grpc_requests() {
+    fuzz("grpc_requests", readers::grpc_requests);
+}
+
+/// The corpus of a target: what it should read, and what was found to take ways of its own.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = std::fs::read_dir(readers::root().join("fuzz/corpus").join(target)).unwrap();
+    let mut paths: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+/// Runs a reader; what it returns names the outcome.
+fn fuzz(target: &str, check: impl Fn(&[u8]) -> String) {
     let runs = std::env::var("INTENTD_FUZZ_RUNS").ok().and_then(|runs| runs.parse().ok()).unwrap_or(10_000);
     let seed = std::env::var("INTENTD_FUZZ_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(6);
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut samples: Vec<Vec<u8>> = samples.iter().map(|sample| sample.to_vec()).collect();
+    let mut samples = corpus(target);
     let given = samples.len();
     let mut outcomes = HashSet::new();
     let mut slowest = (Duration::ZERO, 0);
