@@ -5,6 +5,9 @@
 /// The commands of the binary: output and exit codes.
 #[cfg(test)]
 mod cli;
+/// What both doors promise together: the same answers, and a stop that breaks nothing.
+#[cfg(test)]
+mod doors;
 /// Random bytes against everything that reads bytes from outside.
 #[cfg(test)]
 mod fuzz;

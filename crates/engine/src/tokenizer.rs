@@ -139,4 +139,29 @@ mod tests {
             assert!(Tokenizer::read(json.as_bytes(), 128).is_err(), "{json}");
         }
     }
+
+    /// Whatever a text is made of: four times the bytes, up to the longest that is let in, take about four times as long.
+    /// The shortest of several runs, since the machine may have other work.
+    #[test]
+    fn the_time_grows_with_the_length_alone() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/home-en-tiny/tokenizer.json");
+        let tokenizer = Tokenizer::read(&std::fs::read(file).unwrap(), 128).unwrap();
+        let shortest = |text: &str| {
+            let time = |_| {
+                let start = std::time::Instant::now();
+                // Too many wordpieces, as a rule; that is found after the work is done.
+                let _ = tokenizer.tokenize(text);
+                start.elapsed()
+            };
+            (0..20).map(time).min().unwrap_or_default()
+        };
+        for unit in ["a", "a ", ".", "\u{301}", "日", "\u{200d}", "\u{1f469}", " ", "[SEP]", "##a", "ſ", "İ"]
+        {
+            let (short, long) = (unit.repeat(1024 / unit.len()), unit.repeat(4096 / unit.len()));
+            let (short, long) = (shortest(&short), shortest(&long));
+            let ratio = long.as_secs_f64() / short.as_secs_f64();
+            println!("FIGURE F31: {unit:?}: 1 KiB in {short:?}, 4 KiB in {long:?}, {ratio:.1} times");
+            assert!(ratio <= 8.0, "{unit:?}: {short:?} and {long:?}");
+        }
+    }
 }
