@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-use intentd_engine::model::{Model, Operators};
+use intentd_engine::model::{Model, Operators, Sequence};
 use intentd_kernels::Kernel;
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub(crate) fn report(model: &Path, tokens: u32, cpus: &[usize]) -> Result<(), St
         let mut running = model.start().expect("a loaded graph starts");
         let sequence = &sequence;
         move || {
-            std::hint::black_box(running.encode(&[sequence]).expect("a loaded graph runs"));
+            std::hint::black_box(running.encode(&[Sequence::plain(sequence)]).expect("a loaded graph runs"));
             1.0
         }
     };

@@ -48,8 +48,34 @@ pub struct Model {
     graph: &'static str,
     plan: Arc<TypedRunnableModel>,
     form: Form,
+    /// Whether each token has a type beside its id.
+    typed: bool,
     /// Channels of the f32 input and output; the encoder's input has none.
     channels: (Option<usize>, usize),
+}
+
+/// What an encoder reads: the wordpieces of one text, or of two.
+#[derive(Clone, Copy, Debug)]
+pub struct Sequence<'a> {
+    /// One for each token.
+    pub ids: &'a [u32],
+    /// One for each token, for an encoder that knows types; none: all are of type 0.
+    pub types: &'a [u32],
+}
+
+impl<'a> Sequence<'a> {
+    /// What its tokens give to an input of the encoder: ids first, then types.
+    fn values(self, input: usize) -> impl Iterator<Item = u32> {
+        self.ids.iter().enumerate().map(move |(token, &id)| match input {
+            0 => id,
+            _ => self.types.get(token).copied().unwrap_or(0),
+        })
+    }
+
+    /// Tokens of type 0.
+    pub fn plain(ids: &'a [u32]) -> Self {
+        Self { ids, types: &[] }
+    }
 }
 
 /// What a plan takes and gives.
@@ -66,6 +92,7 @@ enum Form {
 pub struct Running {
     state: TypedSimpleState,
     form: Form,
+    typed: bool,
     outputs: usize,
 }
 
@@ -101,6 +128,11 @@ impl Model {
         self.channels.0
     }
 
+    /// Whether it is an encoder whose tokens have types.
+    pub fn is_typed(&self) -> bool {
+        self.typed
+    }
+
     /// Every node of the optimised graph but constants.
     pub fn operators(&self) -> Vec<Operator> {
         let model = self.plan.model();
@@ -112,7 +144,7 @@ impl Model {
     pub fn start(&self) -> Result<Running, WorkerError> {
         let state = self.plan.spawn();
         let state = state.map_err(|e| WorkerError { graph: self.graph, message: format!("{e:#}") })?;
-        Ok(Running { state, form: self.form, outputs: self.channels.1 })
+        Ok(Running { state, form: self.form, typed: self.typed, outputs: self.channels.1 })
     }
 
     fn build(graph: &'static str, mut proto: ModelProto, operators: Operators) -> TractResult<Self> {
@@ -140,7 +172,8 @@ impl Model {
         }
         let model = model.into_optimized()?;
         let channels = interface(&model)?;
-        Ok(Self { graph, plan: model.into_runnable()?, form: Form::Single, channels })
+        let typed = model.input_outlets()?.len() > 1;
+        Ok(Self { graph, plan: model.into_runnable()?, form: Form::Single, typed, channels })
     }
 
     /// The graph as one node of ours, or why it is not one.
@@ -149,22 +182,27 @@ impl Model {
         let mut model = TypedModel::default();
         let rows = model.symbols.sym("tokens").to_dim();
         let sequences = model.symbols.sym("sequences").to_dim();
-        let mut build = |op: Box<dyn TypedOp>, input: TypedFact, channels| {
-            let input = model.add_source("input", input)?;
-            let starts = model.add_source("starts", i64::fact([sequences.clone() + 1]))?;
-            let outputs = model.wire_node(graph, op, &[input, starts])?;
+        let mut build = |op: Box<dyn TypedOp>, inputs: &[TypedFact], channels| {
+            let mut outlets = tvec![];
+            for (index, input) in inputs.iter().enumerate() {
+                outlets.push(model.add_source(format!("input{index}"), input.clone())?);
+            }
+            outlets.push(model.add_source("starts", i64::fact([sequences.clone() + 1]))?);
+            let outputs = model.wire_node(graph, op, &outlets)?;
             model.select_output_outlets(&outputs)?;
-            Ok(Self { graph, plan: std::mem::take(&mut model).into_runnable()?, form: Form::Batch, channels })
+            let (plan, typed) = (std::mem::take(&mut model).into_runnable()?, inputs.len() > 1);
+            Ok(Self { graph, plan, form: Form::Batch, typed, channels })
         };
         if takes_ids {
             let encoder = Arc::new(recognise_encoder(proto)?);
             let channels = (None, encoder.channels());
-            Ok(build(Box::new(EncoderOp { kernel, encoder }), i64::fact([rows]), channels))
+            let tokens = vec![i64::fact([rows]); 1 + usize::from(encoder.has_types())];
+            Ok(build(Box::new(EncoderOp { kernel, encoder }), &tokens, channels))
         } else {
             let head = Arc::new(recognise_head(proto)?);
             let inputs = head.weights.inputs();
             let channels = (Some(inputs), head.weights.outputs());
-            Ok(build(Box::new(HeadOp { kernel, head }), f32::fact([rows, inputs.to_dim()]), channels))
+            Ok(build(Box::new(HeadOp { kernel, head }), &[f32::fact([rows, inputs.to_dim()])], channels))
         }
     }
 
@@ -197,19 +235,27 @@ impl Model {
 }
 
 impl Running {
-    /// Runs the encoder on the token ids of each sequence.
-    pub fn encode(&mut self, sequences: &[&[u32]]) -> Result<Rows, String> {
-        let ids: Vec<i64> = sequences.iter().copied().flatten().map(|&id| i64::from(id)).collect();
-        let starts = starts(sequences.iter().map(|sequence| sequence.len()));
+    /// Runs the encoder on each sequence.
+    pub fn encode(&mut self, sequences: &[Sequence<'_>]) -> Result<Rows, String> {
+        let starts = starts(sequences.iter().map(|sequence| sequence.ids.len()));
+        let tokens = usize::from(self.typed) + 1;
+        let all = |input: usize| -> Vec<i64> {
+            sequences.iter().flat_map(|sequence| sequence.values(input)).map(i64::from).collect()
+        };
+        let inputs: Vec<Vec<i64>> = (0..tokens).map(all).collect();
         match self.form {
             Form::Batch => {
-                let values = self.run(tvec!(tensor1(&ids).into_tvalue(), integers(&starts)))?;
+                let values = inputs.iter().map(|values| tensor1(values).into_tvalue());
+                let values = self.run(values.chain([integers(&starts)]).collect())?;
                 Ok(Rows { values, width: self.outputs, starts })
             }
             Form::Single => {
                 let each = starts.windows(2).map(|sequence| {
-                    let ids = &ids[sequence[0]..sequence[1]];
-                    Tensor::from_shape(&[1, ids.len()], ids).map_err(|e| format!("{e:#}"))
+                    let part = |values: &Vec<i64>| {
+                        let values = &values[sequence[0]..sequence[1]];
+                        Tensor::from_shape(&[1, values.len()], values).map(Tensor::into_tvalue)
+                    };
+                    inputs.iter().map(part).collect::<TractResult<TVec<_>>>().map_err(|e| format!("{e:#}"))
                 });
                 self.one_by_one(each)
             }
@@ -233,7 +279,8 @@ impl Running {
                     let (tokens, channels) = (rows.len() / hidden.width, hidden.width);
                     let mut values = vec![0.0; rows.len()];
                     transpose(rows, channels, &mut values);
-                    Tensor::from_shape(&[1, channels, tokens], &values).map_err(|e| format!("{e:#}"))
+                    let input = Tensor::from_shape(&[1, channels, tokens], &values);
+                    input.map(|input| tvec!(input.into_tvalue())).map_err(|e| format!("{e:#}"))
                 });
                 self.one_by_one(each)
             }
@@ -241,11 +288,14 @@ impl Running {
     }
 
     /// Each input by itself; the outputs `[1, width, rows]` come together with rows first.
-    fn one_by_one(&mut self, inputs: impl Iterator<Item = Result<Tensor, String>>) -> Result<Rows, String> {
+    fn one_by_one(
+        &mut self,
+        inputs: impl Iterator<Item = Result<TVec<TValue>, String>>,
+    ) -> Result<Rows, String> {
         let width = self.outputs;
         let (mut all, mut lengths) = (Vec::new(), Vec::new());
-        for input in inputs {
-            let output = self.run(tvec!(input?.into_tvalue()))?;
+        for inputs in inputs {
+            let output = self.run(inputs?)?;
             let values = plain(&output);
             let start = all.len();
             all.resize(start + values.len(), 0.0);
@@ -338,9 +388,13 @@ fn plug(model: &mut InferenceModel, mut recognised: Recognised, kernel: Kernel) 
 
 /// Checks that the graph has the one input and the one output that the engine knows.
 fn interface(model: &TypedModel) -> TractResult<(Option<usize>, usize)> {
-    let (&[input], &[output]) = (model.input_outlets()?, model.output_outlets()?) else {
-        bail!("it must have one input and one output");
+    let (&[input, ref types @ ..], &[output]) = (model.input_outlets()?, model.output_outlets()?) else {
+        bail!("it must have an input and one output");
     };
+    for &types in types {
+        let types = model.outlet_fact(types)?;
+        ensure!(types.datum_type == i64::datum_type() && types.rank() == 2, "{types:?} is not i64 [1, tokens]");
+    }
     let (input, output) = (model.outlet_fact(input)?, model.outlet_fact(output)?);
     let channels = |fact: &TypedFact| {
         ensure!(

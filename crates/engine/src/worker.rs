@@ -10,7 +10,7 @@ use crate::WorkerError;
 use crate::bundle::{Calibration, Labels, Manifest, task_name};
 use crate::calibrate::{Decision, check_filter, decide};
 use crate::decode::{Decoder, Span};
-use crate::model::{Model, Rows, Running, panic_message};
+use crate::model::{Model, Rows, Running, Sequence, panic_message};
 use crate::resolve::resolve;
 use crate::tokenizer::{CodePoints, Tokenizer, Tokens};
 
@@ -126,8 +126,9 @@ impl Worker {
         if batch.is_empty() {
             return Ok(Scores { intent: None, slots: None, inference: Duration::ZERO });
         }
-        let ids: Vec<&[u32]> = batch.iter().map(|admitted| admitted.tokens.ids.as_slice()).collect();
-        let hidden = self.graphs.encoder.encode(&ids).map_err(in_inference)?;
+        let sequences: Vec<Sequence<'_>> =
+            batch.iter().map(|admitted| Sequence::plain(&admitted.tokens.ids)).collect();
+        let hidden = self.graphs.encoder.encode(&sequences).map_err(in_inference)?;
         let score = |running: &mut Option<Running>, task: Task| match running {
             Some(running) if batch.iter().any(|admitted| admitted.wanted.contains(&task)) => {
                 running.score(&hidden).map(Some).map_err(in_inference)

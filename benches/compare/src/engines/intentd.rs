@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use intentd_engine::model::{Model, Operators, Rows, Running};
+use intentd_engine::model::{Model, Operators, Rows, Running, Sequence};
 use intentd_kernels::Kernel;
 
 use super::{Batch, Engine, text};
@@ -38,7 +38,7 @@ impl Engine for Intentd {
     }
 
     fn run(&mut self, batch: &Batch) -> Result<Rows, String> {
-        let sequences: Vec<&[u32]> = batch.sequences.iter().map(Vec::as_slice).collect();
+        let sequences: Vec<Sequence<'_>> = batch.sequences.iter().map(|ids| Sequence::plain(ids)).collect();
         self.running.encode(&sequences)
     }
 

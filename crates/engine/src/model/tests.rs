@@ -6,6 +6,7 @@ use super::*;
 
 const SEQUENCES: [&[u32]; 3] = [&[2, 1001, 3867, 17, 4, 99, 3], &[2, 3], &[2, 50, 60, 70, 3]];
 
+
 fn proto(file: &str) -> ModelProto {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/home-en").join(file);
     tract_onnx::onnx().proto_model_for_path(path).unwrap()
@@ -50,8 +51,9 @@ fn a_graph_with_one_more_node_runs_node_by_node_and_answers_alike() {
     let (mut whole, mut parts, products) = load("encoder", "encoder.onnx");
     // Per layer: query, key and value together, the attention's output, both of the feed-forward part.
     assert_eq!(products, 6 * 4);
-    let hidden = whole.encode(&SEQUENCES).unwrap();
-    alike(&hidden, &parts.encode(&SEQUENCES).unwrap());
+    let sequences = SEQUENCES.map(Sequence::plain);
+    let hidden = whole.encode(&sequences).unwrap();
+    alike(&hidden, &parts.encode(&sequences).unwrap());
     for (graph, file) in [("heads/intent", "heads/intent.onnx"), ("heads/slots", "heads/slots.onnx")] {
         let (mut whole, mut parts, products) = load(graph, file);
         assert_eq!(products, 1);

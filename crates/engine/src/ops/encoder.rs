@@ -18,7 +18,7 @@ pub(crate) struct Encoder {
     pub(crate) heads: usize,
 }
 
-/// Word rows in 8 bits with one scale each, plus a row for each position, then layer norm.
+/// Word rows in 8 bits with one scale each, plus a row for each position and one for the token's type, then layer norm.
 pub(crate) struct Embedding {
     /// `[wordpieces, channels]`.
     pub(crate) words: Vec<i8>,
@@ -26,6 +26,8 @@ pub(crate) struct Embedding {
     pub(crate) scales: Vec<f32>,
     /// `[positions, channels]`.
     pub(crate) positions: Vec<f32>,
+    /// `[types, channels]`; none where tokens have no types.
+    pub(crate) types: Option<Vec<f32>>,
     pub(crate) norm: Norm,
 }
 
@@ -67,14 +69,26 @@ impl Encoder {
         self.embedding.norm.channels()
     }
 
-    /// Fills `hidden`, `[tokens, channels]`, from the ids of the sequences between `starts`.
-    fn run(&self, kernel: Kernel, ids: &[i64], starts: &[usize], hidden: &mut [f32]) -> TractResult<()> {
+    /// Whether each token has a type beside its id.
+    pub(crate) fn has_types(&self) -> bool {
+        self.embedding.types.is_some()
+    }
+
+    /// Fills `hidden`, `[tokens, channels]`, from the ids and types of the sequences between `starts`.
+    fn run(
+        &self,
+        kernel: Kernel,
+        (ids, types): (&[i64], &[i64]),
+        starts: &[usize],
+        hidden: &mut [f32],
+    ) -> TractResult<()> {
         let channels = self.channels();
         for sequence in starts.windows(2) {
             let tokens = sequence[0]..sequence[1];
             let rows = &mut hidden[tokens.start * channels..tokens.end * channels];
             self.embedding.look_up(&ids[tokens], rows)?;
         }
+        self.embedding.add_types(types, hidden)?;
         kernel.normalise(&self.embedding.norm, hidden);
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.attention.reshape(self.heads, channels);
@@ -124,6 +138,20 @@ impl Embedding {
         }
         Ok(())
     }
+
+    fn add_types(&self, types: &[i64], rows: &mut [f32]) -> TractResult<()> {
+        let Some(table) = &self.types else { return Ok(()) };
+        let channels = self.norm.channels();
+        for (kind, row) in types.iter().zip(rows.chunks_exact_mut(channels)) {
+            let index = usize::try_from(*kind).ok();
+            let added = index.and_then(|index| table.chunks_exact(channels).nth(index));
+            let Some(added) = added else { bail!("no token has the type {kind}") };
+            for (value, added) in row.iter_mut().zip(added) {
+                *value += added;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Layer {
@@ -158,8 +186,9 @@ impl Layer {
     }
 }
 
-/// The encoder inside tract. Inputs: token ids `[tokens]` and the starts of the sequences with the end of the last
-/// behind them `[sequences + 1]`, both i64. Output: hidden states, f32 `[tokens, channels]`.
+/// The encoder inside tract. Inputs, all i64: token ids `[tokens]`, their types `[tokens]` where it has types, and the
+/// starts of the sequences with the end of the last behind them `[sequences + 1]`. Output: hidden states, f32
+/// `[tokens, channels]`.
 #[derive(Clone)]
 pub(crate) struct EncoderOp {
     pub(crate) kernel: Kernel,
@@ -203,20 +232,23 @@ impl EvalOp for EncoderOp {
     op_out_of_plan!();
 
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let (ids, starts) = args_2!(inputs);
+        let (Some(ids), Some(starts)) = (inputs.first(), inputs.last()) else { bail!("no inputs") };
         let ids = ids.try_as_plain_ram()?;
         let ids = ids.as_slice::<i64>()?;
-        let starts = starts_of(&starts, ids.len())?;
+        let types = inputs[1].try_as_plain_ram()?;
+        let types: &[i64] = if self.encoder.has_types() { types.as_slice()? } else { &[] };
+        ensure!(types.len() == ids.len() || !self.encoder.has_types(), "{} types of {} tokens", types.len(), ids.len());
+        let starts = starts_of(starts, ids.len())?;
         let mut hidden = Tensor::zero::<f32>(&[ids.len(), self.encoder.channels()])?;
         let mut values = hidden.try_as_plain_ram_mut()?;
-        self.encoder.run(self.kernel, ids, &starts, values.as_slice_mut::<f32>()?)?;
+        self.encoder.run(self.kernel, (ids, types), &starts, values.as_slice_mut::<f32>()?)?;
         Ok(tvec!(hidden.into_tvalue()))
     }
 }
 
 impl TypedOp for EncoderOp {
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let [ids, _starts] = inputs else { bail!("two inputs, not {}", inputs.len()) };
+        let (Some(ids), 2 | 3) = (inputs.first(), inputs.len()) else { bail!("{} inputs", inputs.len()) };
         let tokens = ids.shape[0].clone();
         Ok(tvec!(f32::fact([tokens, self.encoder.channels().to_dim()])))
     }

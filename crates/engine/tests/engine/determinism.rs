@@ -1,5 +1,5 @@
 use intentd_core::{Effort, Understanding, Utterance};
-use intentd_engine::model::{Model, Operators};
+use intentd_engine::model::{Model, Operators, Sequence};
 use intentd_kernels::Kernel;
 
 use crate::{bundle, engine, said};
@@ -56,7 +56,7 @@ fn kernels_give_the_same_hidden_states() {
         .into_iter()
         .map(|kernel| {
             let model = Model::load("encoder", &bytes, Operators::Plugged(kernel)).unwrap();
-            let hidden = model.start().unwrap().encode(&[&[2, 1001, 3867, 17, 4, 99, 3]]).unwrap();
+            let hidden = model.start().unwrap().encode(&[Sequence::plain(&[2, 1001, 3867, 17, 4, 99, 3])]).unwrap();
             hidden.of(0).to_vec()
         })
         .collect();
@@ -73,10 +73,10 @@ fn a_batch_gives_the_bits_of_each_sequence_alone() {
         .iter()
         .map(|&n| (0..n).map(|i| 100 + (i * 37 + n) % 5000).collect())
         .collect();
-    let batch: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
+    let batch: Vec<Sequence<'_>> = sequences.iter().map(|ids| Sequence::plain(ids)).collect();
     let together = running.encode(&batch).unwrap();
     for (place, sequence) in batch.iter().enumerate() {
-        let alone = running.encode(&[sequence]).unwrap();
+        let alone = running.encode(&[*sequence]).unwrap();
         assert_eq!(together.of(place), alone.of(0), "sequence {place}");
     }
 }

@@ -7,10 +7,16 @@ use tract_onnx::pb::{GraphProto, NodeProto};
 use super::{Flow, Reason, attribute};
 use crate::ops::encoder::{Embedding, Encoder, Layer};
 
-/// Takes an encoder out of a graph with the one input `[1, tokens]` of ids and the one output of hidden states.
+/// Takes an encoder out of a graph with the input `[1, tokens]` of ids, perhaps another of token types, and the one output
+/// of hidden states.
 pub(crate) fn recognise_encoder(graph: &GraphProto) -> Result<Encoder, Reason> {
-    let ([input], [output]) = (graph.input.as_slice(), graph.output.as_slice()) else {
-        return Err("it must have one input and one output".to_owned());
+    let ([ids, types @ ..], [output]) = (graph.input.as_slice(), graph.output.as_slice()) else {
+        return Err("it must have an input and one output".to_owned());
+    };
+    let types = match types {
+        [] => None,
+        [types] => Some(types.name.as_str()),
+        _ => return Err("it has more inputs than token ids and types".to_owned()),
     };
     let flow = Flow::of(graph);
     let mut walk = Walk { flow: &flow, heads: None };
@@ -20,7 +26,7 @@ pub(crate) fn recognise_encoder(graph: &GraphProto) -> Result<Encoder, Reason> {
         let (input_of_norm, norm) = walk.normalised(value)?;
         // The embedding is normalised before its channels go first.
         let Ok(sum) = flow.transposed(input_of_norm, &CHANNELS_LAST) else {
-            break walk.embedding(input_of_norm, norm, &input.name)?;
+            break walk.embedding(input_of_norm, norm, &ids.name, types)?;
         };
         let (layer, before) = walk.layer(sum, norm)?;
         layers.push(layer);
@@ -155,7 +161,14 @@ impl<'a> Walk<'a> {
     }
 
     /// The embedding whose norm takes `sum`.
-    fn embedding(&self, sum: &str, norm: Norm, ids: &str) -> Result<Embedding, Reason> {
+    fn embedding(&self, sum: &str, norm: Norm, ids: &str, types: Option<&str>) -> Result<Embedding, Reason> {
+        let (sum, types) = match types {
+            None => (sum, None),
+            Some(types) => {
+                let [sum, rows] = self.flow.inputs(self.flow.maker(sum, "Add")?)?;
+                (sum, Some(self.flow.array::<f32>(self.gathered(rows, types)?)?.0))
+            }
+        };
         let [words, positions] = self.flow.inputs(self.flow.maker(sum, "Add")?)?;
         let [rows, scales] = self.flow.inputs(self.flow.maker(words, "Mul")?)?;
         let [rows] = self.flow.inputs(self.flow.maker(rows, "Cast")?)?;
@@ -170,28 +183,30 @@ impl<'a> Walk<'a> {
             words: self.flow.array::<i8>(rows)?.0,
             scales: self.flow.array::<f32>(scales)?.0,
             positions: self.flow.array::<f32>(positions)?.0,
+            types,
             norm,
         })
     }
 
-    /// The table whose rows are gathered by the token ids.
+    /// The table whose rows are gathered by the token ids, or types.
     fn gathered(&self, value: &str, ids: &str) -> Result<&'a str, Reason> {
         let node = self.flow.maker(value, "Gather")?;
         let [table, index] = self.flow.inputs(node)?;
         if index != ids || attribute(node, "axis").unwrap_or(0) != 0 {
-            return Err(format!("{} does not gather rows by token ids", node.name));
+            return Err(format!("{} does not gather rows by {ids}", node.name));
         }
         Ok(table)
     }
 }
 
 fn check_sizes(encoder: &Encoder) -> Result<(), Reason> {
-    let Embedding { words, scales, positions, norm } = &encoder.embedding;
+    let Embedding { words, scales, positions, types, norm } = &encoder.embedding;
     let channels = norm.channels();
     if !Attention::fits(encoder.heads, channels) {
         return Err(format!("{channels} channels in {} heads: a head needs a multiple of 16", encoder.heads));
     }
-    if words.len() != scales.len() * channels || !positions.len().is_multiple_of(channels) {
+    let whole = |table: &[f32]| table.len().is_multiple_of(channels);
+    if words.len() != scales.len() * channels || !whole(positions) || !types.as_deref().is_none_or(whole) {
         return Err("the embedding's tables do not have the channels of its norm".to_owned());
     }
     for (index, layer) in encoder.layers.iter().enumerate() {
