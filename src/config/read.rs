@@ -13,6 +13,9 @@ use super::{Broker, Codec, Mistake, Mistakes, Route};
 use crate::credentials::Secret;
 use crate::tls::{ClientFiles, ServerFiles};
 
+/// Most routes of one daemon: each is compared with every other, and a wildcard level serves any number of devices.
+const MAX_ROUTES: usize = 64;
+
 /// Default ports of MQTT and of MQTT over TLS (IANA).
 const MQTT_PORT: u16 = 1883;
 const MQTTS_PORT: u16 = 8883;
@@ -257,6 +260,14 @@ impl Reader {
         };
         if routes.is_empty() {
             self.mistake(key, "at least one route is needed; set mqtt.broker = \"off\" to do without MQTT");
+        }
+        if routes.len() > MAX_ROUTES {
+            let message = format!(
+                "{} routes; the limit is {MAX_ROUTES}: let one with {{name}} levels serve many",
+                routes.len()
+            );
+            self.mistake(key, &message);
+            return Vec::new();
         }
         (0..routes.len()).filter_map(|i| self.route(&format!("{key}[{i}]"))).collect()
     }

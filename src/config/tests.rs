@@ -235,3 +235,14 @@ fn trust_is_read() {
     }
     assert_eq!(mistakes(load(&[("model.minimum_version", "new")])), ["model.minimum_version"]);
 }
+
+#[test]
+fn routes_are_bounded() {
+    let routes = |n: usize| -> String {
+        let route =
+            |i| format!("[[mqtt.routes]]\nsubscribe = \"a{i}/{{device}}\"\npublish = \"b{i}/{{device}}\"\n");
+        (0..n).map(route).collect()
+    };
+    assert!(load_file(&routes(64)).is_ok());
+    assert_eq!(mistakes(load_file(&routes(65))), ["mqtt.routes"]);
+}

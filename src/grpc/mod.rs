@@ -2,7 +2,8 @@
 //! utterances itself.
 //!
 //! - `server`: puts the services and their limits together, and stops in order.
-//! - `accept`: connections, counted and bounded before a byte of theirs is read as HTTP/2.
+//! - `accept`: connections, bounded before a byte of theirs is read as HTTP/2. `places`: how many, in all and by address.
+//! - `connection`: cuts off who is silent, takes nothing or floods. `frames`: what counts as a flood.
 //! - `access`: the certificates and tokens in force. `guard`: no call without a token that allows it. `tokens`: the file.
 //! - `nlu`: the service of the contract. `outgoing`: a bounded stream of answers. `call`: what is counted.
 //! - `deadline`: the client's deadline. `health`: `grpc.health.v1`.
@@ -10,11 +11,14 @@
 mod accept;
 mod access;
 mod call;
+mod connection;
 mod deadline;
+mod frames;
 mod guard;
 mod health;
 mod nlu;
 mod outgoing;
+mod places;
 mod server;
 mod tokens;
 

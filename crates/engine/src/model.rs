@@ -393,7 +393,10 @@ fn interface(model: &TypedModel) -> TractResult<(Option<usize>, usize)> {
     };
     for &types in types {
         let types = model.outlet_fact(types)?;
-        ensure!(types.datum_type == i64::datum_type() && types.rank() == 2, "{types:?} is not i64 [1, tokens]");
+        ensure!(
+            types.datum_type == i64::datum_type() && types.rank() == 2,
+            "{types:?} is not i64 [1, tokens]"
+        );
     }
     let (input, output) = (model.outlet_fact(input)?, model.outlet_fact(output)?);
     let channels = |fact: &TypedFact| {

@@ -28,7 +28,7 @@ pub(super) fn read(payload: &[u8]) -> Result<Read, Bad> {
         return Err(bad_json("", format!("{} where an object was expected", kind(&value))));
     };
     let id = string(&mut object, "id")?.unwrap_or_default();
-    fields(object, &id).map_err(|bad| Bad { id, ..bad })
+    fields(object, &id).map_err(|bad| bad.with_id(Some(&id)))
 }
 
 fn fields(mut object: Map<String, Value>, id: &str) -> Result<Read, Bad> {

@@ -95,9 +95,10 @@ impl Bad {
         Self { id: String::new(), reason, message: message.into() }
     }
 
-    fn with_id(mut self, property: Option<&str>) -> Self {
+    /// Of the ids that it is offered, the first that may be echoed.
+    fn with_id(mut self, id: Option<&str>) -> Self {
         if self.id.is_empty() {
-            self.id = property.filter(|id| is_harmless(id)).unwrap_or_default().to_owned();
+            self.id = id.filter(|id| is_harmless(id)).unwrap_or_default().to_owned();
         }
         self
     }

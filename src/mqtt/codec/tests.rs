@@ -150,3 +150,14 @@ proptest! {
         prop_assert_eq!(json(&payload).unwrap().utterance.text, text);
     }
 }
+
+/// Found by fuzzing: too long an id was echoed when the rest of the object was bad as well.
+#[test]
+fn an_id_that_must_not_be_echoed_is_left_out_whatever_else_is_wrong() {
+    let sender = Sender { site: "home", device: "kitchen", id: Some("property") };
+    for rest in ["", r#", "text": 7"#, r#", "text": "on", "timestamp": []"#] {
+        let payload = format!(r#"{{"id": "{}"{rest}}}"#, "9".repeat(300));
+        let bad = decode(Format::Json, payload.as_bytes(), sender).unwrap_err();
+        assert_eq!(bad.id, "property", "{rest}");
+    }
+}

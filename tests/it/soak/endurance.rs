@@ -105,7 +105,7 @@ fn very_many_utterances_leave_it_as_it_was() {
 fn sample(daemon: &Daemon, said: usize, p99_ms: f64) -> Sample {
     Sample {
         answered: said as f64,
-        resident_kib: daemon.resident_kib() as f64,
+        resident_kib: (daemon.resident_bytes() / 1024) as f64,
         files: daemon.open_files(),
         threads: daemon.threads(),
         p99_ms,

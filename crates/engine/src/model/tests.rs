@@ -6,7 +6,6 @@ use super::*;
 
 const SEQUENCES: [&[u32]; 3] = [&[2, 1001, 3867, 17, 4, 99, 3], &[2, 3], &[2, 50, 60, 70, 3]];
 
-
 fn proto(file: &str) -> ModelProto {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/home-en").join(file);
     tract_onnx::onnx().proto_model_for_path(path).unwrap()

@@ -237,7 +237,12 @@ impl EvalOp for EncoderOp {
         let ids = ids.as_slice::<i64>()?;
         let types = inputs[1].try_as_plain_ram()?;
         let types: &[i64] = if self.encoder.has_types() { types.as_slice()? } else { &[] };
-        ensure!(types.len() == ids.len() || !self.encoder.has_types(), "{} types of {} tokens", types.len(), ids.len());
+        ensure!(
+            types.len() == ids.len() || !self.encoder.has_types(),
+            "{} types of {} tokens",
+            types.len(),
+            ids.len()
+        );
         let starts = starts_of(starts, ids.len())?;
         let mut hidden = Tensor::zero::<f32>(&[ids.len(), self.encoder.channels()])?;
         let mut values = hidden.try_as_plain_ram_mut()?;

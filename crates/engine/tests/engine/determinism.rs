@@ -56,7 +56,8 @@ fn kernels_give_the_same_hidden_states() {
         .into_iter()
         .map(|kernel| {
             let model = Model::load("encoder", &bytes, Operators::Plugged(kernel)).unwrap();
-            let hidden = model.start().unwrap().encode(&[Sequence::plain(&[2, 1001, 3867, 17, 4, 99, 3])]).unwrap();
+            let hidden =
+                model.start().unwrap().encode(&[Sequence::plain(&[2, 1001, 3867, 17, 4, 99, 3])]).unwrap();
             hidden.of(0).to_vec()
         })
         .collect();

@@ -82,7 +82,10 @@ fn our_operator_agrees_with_stock_tract() {
     for vector in vectors().iter().take(12) {
         let ids: Vec<u32> =
             vector["input_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect();
-        let hidden = (ours.0.encode(&[Sequence::plain(&ids)]).unwrap(), stock.0.encode(&[Sequence::plain(&ids)]).unwrap());
+        let hidden = (
+            ours.0.encode(&[Sequence::plain(&ids)]).unwrap(),
+            stock.0.encode(&[Sequence::plain(&ids)]).unwrap(),
+        );
         for cosine in cosines(hidden.0.of(0), hidden.1.of(0), hidden.0.width()) {
             sum += cosine;
             count += 1;
