@@ -92,7 +92,9 @@ async fn the_same_utterance_gets_the_same_answer_through_both_doors() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_under_load_breaks_nothing() {
     let mosquitto = Mosquitto::start();
-    let mut daemon = Daemon::start(&format!("[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port));
+    let broker = format!("[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port);
+    let mut daemon = Daemon::spawn(&broker, &[("INTENTD__GRPC__MAX_CONNECTIONS_PER_ADDRESS", "64")]);
+    daemon.wait_ready();
     let mut device = Device::v5(mosquitto.port);
     device.subscribe(INTENT);
     let mut streams = JoinSet::new();

@@ -2,6 +2,8 @@
 //! takes a batch of sequences end to end; any other graph runs as it is written, one sequence after another. The plain
 //! tract plan of the same file stays reachable: it is the oracle of the tests.
 
+mod batch;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -15,6 +17,9 @@ use crate::WorkerError;
 use crate::ops::{
     EncoderOp, HeadOp, QuantisedProducts, Recognised, recognise, recognise_encoder, recognise_head, transpose,
 };
+
+pub use batch::{Rows, Sequence};
+use batch::{plain, starts};
 
 /// Who computes the quantised convolutions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,30 +59,6 @@ pub struct Model {
     channels: (Option<usize>, usize),
 }
 
-/// What an encoder reads: the wordpieces of one text, or of two.
-#[derive(Clone, Copy, Debug)]
-pub struct Sequence<'a> {
-    /// One for each token.
-    pub ids: &'a [u32],
-    /// One for each token, for an encoder that knows types; none: all are of type 0.
-    pub types: &'a [u32],
-}
-
-impl<'a> Sequence<'a> {
-    /// What its tokens give to an input of the encoder: ids first, then types.
-    fn values(self, input: usize) -> impl Iterator<Item = u32> {
-        self.ids.iter().enumerate().map(move |(token, &id)| match input {
-            0 => id,
-            _ => self.types.get(token).copied().unwrap_or(0),
-        })
-    }
-
-    /// Tokens of type 0.
-    pub fn plain(ids: &'a [u32]) -> Self {
-        Self { ids, types: &[] }
-    }
-}
-
 /// What a plan takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -94,16 +75,6 @@ pub struct Running {
     form: Form,
     typed: bool,
     outputs: usize,
-}
-
-/// f32 values of every sequence of a batch: rows of equal width, end to end.
-#[derive(Clone, Debug)]
-pub struct Rows {
-    /// `[rows, width]`.
-    values: TValue,
-    width: usize,
-    /// The first row of each sequence, and the end.
-    starts: Vec<usize>,
 }
 
 impl Model {
@@ -315,36 +286,6 @@ impl Running {
             _ => Err("the graph gave a value that is no number".to_owned()),
         }
     }
-}
-
-impl Rows {
-    /// Values of a row.
-    pub fn width(&self) -> usize {
-        self.width
-    }
-
-    /// Number of sequences.
-    pub fn sequences(&self) -> usize {
-        self.starts.len() - 1
-    }
-
-    /// The rows of one sequence.
-    pub fn of(&self, sequence: usize) -> &[f32] {
-        &plain(&self.values)[self.starts[sequence] * self.width..self.starts[sequence + 1] * self.width]
-    }
-}
-
-fn plain(values: &TValue) -> &[f32] {
-    values.as_plain_ram().and_then(|view| view.as_slice().ok()).unwrap_or_default()
-}
-
-/// Where sequences of these lengths start when they lie end to end, and where the last one ends.
-fn starts(lengths: impl Iterator<Item = usize>) -> Vec<usize> {
-    let ends = lengths.scan(0, |end, length| {
-        *end += length;
-        Some(*end)
-    });
-    std::iter::once(0).chain(ends).collect()
 }
 
 fn integers(values: &[usize]) -> TValue {

@@ -99,7 +99,8 @@ fn very_many_utterances_leave_it_as_it_was() {
     );
     assert!(slope < growth, "memory grew by {:.1} %", 100.0 * slope);
     assert!(last.files <= first.files + 2, "descriptors: {} to {}", first.files, last.files);
-    assert!(last.threads <= first.threads, "threads: {} to {}", first.threads, last.threads);
+    // One of the runtime's, for calls that block, comes and goes.
+    assert!(last.threads <= first.threads + 1, "threads: {} to {}", first.threads, last.threads);
 }
 
 fn sample(daemon: &Daemon, said: usize, p99_ms: f64) -> Sample {
