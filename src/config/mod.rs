@@ -56,6 +56,8 @@ pub struct Grpc {
     pub listen: SocketAddr,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Of them, from one address.
+    pub max_connections_per_address: usize,
     /// Streams at a time on one connection.
     pub max_streams: u32,
     /// Certificates; none: plain text.
@@ -247,6 +249,7 @@ impl Config {
             grpc: Grpc {
                 listen: read.address("grpc.listen"),
                 max_connections: read.whole("grpc.max_connections", 1, 4096),
+                max_connections_per_address: read.whole("grpc.max_connections_per_address", 1, 4096),
                 max_streams: read.whole("grpc.max_streams", 1, 1024),
                 tls: read.server_files("grpc.tls"),
                 tokens_file: read.path("grpc.tokens_file"),

@@ -4,21 +4,20 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::grpc::access::Access;
+use crate::grpc::places::{Full, Place, Places};
 use crate::health::{Health, Loop};
 use crate::telemetry::Metrics;
 
@@ -42,14 +41,13 @@ const PROBES: u32 = 3;
 /// Accepts until the stream is dropped; that closes the listener.
 pub(super) fn accept(
     listener: TcpListener,
-    connections_max: usize,
+    places: Places,
     access: Access,
     metrics: Metrics,
     health: Health,
 ) -> ReceiverStream<Result<Connection, Infallible>> {
     // One at a time: while the server doesn't take it, the others wait in the kernel's backlog.
     let (accepted, connections) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(connections_max));
     let acceptor = Acceptor { listener, places, access, metrics, health };
     tokio::spawn(async move {
         tokio::select! {
@@ -63,7 +61,7 @@ pub(super) fn accept(
 
 struct Acceptor {
     listener: TcpListener,
-    places: Arc<Semaphore>,
+    places: Places,
     access: Access,
     metrics: Metrics,
     health: Health,
@@ -73,8 +71,8 @@ impl Acceptor {
     async fn run(&self, accepted: &Accepted) {
         loop {
             self.health.beat(Loop::Accept);
-            let stream = match tokio::time::timeout(HEARTBEAT, self.listener.accept()).await {
-                Ok(Ok((stream, _peer))) => stream,
+            let (stream, peer) = match tokio::time::timeout(HEARTBEAT, self.listener.accept()).await {
+                Ok(Ok(accepted)) => accepted,
                 Ok(Err(error)) => {
                     tracing::warn!(%error, "a gRPC connection could not be accepted");
                     tokio::time::sleep(BACK_OFF).await;
@@ -83,11 +81,14 @@ impl Acceptor {
                 Err(_) => continue,
             };
             // Without a place the connection is closed at once, rather than left waiting in silence.
-            let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
-                tracing::debug!("a gRPC connection was closed: grpc.max_connections are open");
-                continue;
+            let place = match self.places.take(peer.ip()) {
+                Ok(place) => place,
+                Err(Full(limit)) => {
+                    self.metrics.grpc_denied.get_or_create(&[("reason", limit)]).inc();
+                    tracing::debug!(%peer, "a gRPC connection was closed: grpc.{limit} are open");
+                    continue;
+                }
             };
-            let place = Place::new(permit, self.metrics.grpc_connections.clone());
             if set_options(&stream).is_err() {
                 // The peer has closed it.
                 continue;
@@ -137,25 +138,6 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 }
 
 type Accepted = mpsc::Sender<Result<Connection, Infallible>>;
-
-/// One of the bounded connections; counted while it is open.
-struct Place {
-    open: Gauge,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Place {
-    fn new(permit: OwnedSemaphorePermit, open: Gauge) -> Self {
-        open.inc();
-        Self { open, _permit: permit }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.open.dec();
-    }
-}
 
 /// What HTTP/2 is spoken over: TCP, or TLS over it.
 trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -269,12 +251,14 @@ mod tests {
         let settings = Grpc {
             listen: address,
             max_connections: connections_max,
+            max_connections_per_address: connections_max,
             max_streams: 1,
             tls: None,
             tokens_file: None,
         };
         let access = Access::open(&settings).unwrap();
-        let connections = accept(listener, connections_max, access, metrics.clone(), Health::new(None));
+        let places = Places::new(connections_max, connections_max, metrics.grpc_connections.clone());
+        let connections = accept(listener, places, access, metrics.clone(), Health::new(None));
         (address, connections, metrics)
     }
 
@@ -292,6 +276,7 @@ mod tests {
         assert_eq!(metrics.grpc_connections.get(), 1);
 
         assert!(is_closed(TcpStream::connect(address).await.unwrap()).await, "the second one waits");
+        assert_eq!(metrics.grpc_denied.get_or_create(&[("reason", "max_connections")]).get(), 1);
         drop(held);
         assert_eq!(metrics.grpc_connections.get(), 0);
         let _third = TcpStream::connect(address).await.unwrap();

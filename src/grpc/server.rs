@@ -17,6 +17,7 @@ use crate::grpc::deadline::note_deadline;
 use crate::grpc::guard::Guard;
 use crate::grpc::health::Serving;
 use crate::grpc::nlu::Nlu;
+use crate::grpc::places::Places;
 use crate::health::Health;
 use crate::inference::Inference;
 use crate::proto;
@@ -75,7 +76,12 @@ pub async fn serve(
         .max_decoding_message_size(REQUEST_BYTES_MAX)
         .max_encoding_message_size(ANSWER_BYTES_MAX);
     let guard = Guard::new(access.clone(), metrics.clone());
-    let connections = accept(listener, settings.max_connections, access, metrics, health);
+    let places = Places::new(
+        settings.max_connections,
+        settings.max_connections_per_address,
+        metrics.grpc_connections.clone(),
+    );
+    let connections = accept(listener, places, access, metrics, health);
 
     Server::builder()
         .max_concurrent_streams(settings.max_streams)

@@ -1,3 +1,5 @@
+mod deadlines;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -6,7 +8,6 @@ use intentd::proto::{Context, Outcome, ParseOptions, ParseRequest, ParseResponse
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
@@ -71,9 +72,11 @@ async fn collect(mut answers: tonic::Streaming<ParseResponse>) -> (Vec<ParseResp
 /// Keeps the one thread of a [`busy`] daemon occupied with `n` utterances, which are waiting when this returns.
 async fn occupy(daemon: &Daemon, n: usize) -> JoinSet<Result<ParseResponse, Status>> {
     let mut waiting = JoinSet::new();
+    // Calls beyond these would wait in the client.
+    assert!(n <= 64, "a connection takes 64 streams");
+    let client = client(daemon).await;
     for i in 0..n {
-        // A connection takes 64 streams.
-        let mut client = client(daemon).await;
+        let mut client = client.clone();
         waiting
             .spawn(async move { client.parse(request(i, &long())).await.map(tonic::Response::into_inner) });
     }
@@ -181,38 +184,6 @@ async fn a_message_over_the_limit_ends_its_stream_after_the_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_passes_before_inference() {
-    let daemon = busy();
-    let mut client = client(&daemon).await;
-    let mut waiting = occupy(&daemon, 60).await;
-    for id in 0..30 {
-        let mut hurried = Request::new(request(id, SAID));
-        hurried.set_timeout(Duration::from_millis(1));
-        let status = client.parse(hurried).await.unwrap_err();
-        // Refused at once, where the wait is known to be longer. Else the client itself may be the first to notice;
-        // tonic's calls that CANCELLED.
-        let codes = [Code::ResourceExhausted, Code::DeadlineExceeded, Code::Cancelled];
-        assert!(codes.contains(&status.code()), "{status}");
-    }
-    while let Some(answer) = waiting.join_next().await {
-        answer.unwrap().unwrap();
-    }
-    assert_eq!(daemon.metric("intentd_batch_size_sum"), 60.0, "a late utterance was inferred");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_daemon_itself_says_that_the_deadline_passed() {
-    let daemon = busy();
-    let _waiting = occupy(&daemon, 60).await;
-    // The header alone: the client keeps no deadline of its own.
-    let mut stream = Request::new(ReceiverStream::new(mpsc::channel(1).1).chain(tokio_stream::pending()));
-    stream.metadata_mut().insert("grpc-timeout", "50m".parse().unwrap());
-    let answers = client(&daemon).await.parse_stream(stream).await.unwrap().into_inner();
-    let (_, end) = timeout(SOON, collect(answers)).await.unwrap();
-    assert_eq!(end.unwrap_err().code(), Code::DeadlineExceeded);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn overload_is_refused_with_a_hint_and_cancellation_frees_the_places() {
     let daemon = Daemon::spawn(OFF, &[BUSY[0], BUSY[1], ("INTENTD__ADMISSION__PLACES", "16")]);
     daemon.wait_ready();
@@ -257,12 +228,32 @@ async fn streams_and_connections_are_bounded() {
     drop(first);
     assert!(timeout(SOON, third).await.unwrap().is_ok());
 
-    let surplus = endpoint(&daemon).connect().await;
-    let served = match surplus {
+    assert!(!is_served(&daemon).await, "a second connection is served");
+    assert!(daemon.metric("intentd_grpc_denied_total{reason=\"max_connections\"}") >= 1.0);
+}
+
+/// Whether a new connection is.
+async fn is_served(daemon: &Daemon) -> bool {
+    match endpoint(daemon).connect().await {
         Ok(channel) => NluClient::new(channel).parse(request("", SAID)).await.is_ok(),
         Err(_) => false,
-    };
-    assert!(!served, "a second connection is served");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_no_more_than_its_share_of_the_connections() {
+    let daemon = Daemon::spawn(OFF, &[("INTENTD__GRPC__MAX_CONNECTIONS_PER_ADDRESS", "2")]);
+    daemon.wait_ready();
+    let (mut first, second) = (client(&daemon).await, client(&daemon).await);
+    assert!(first.parse(request("", SAID)).await.is_ok());
+    wait_for("both connections", || daemon.metric("intentd_grpc_connections") == 2.0);
+    assert!(!is_served(&daemon).await, "a third connection is served");
+    let denied = "intentd_grpc_denied_total{reason=\"max_connections_per_address\"}";
+    assert!(daemon.metric(denied) >= 1.0);
+    assert!(first.parse(request("", SAID)).await.is_ok(), "those that are open stay");
+    drop(second);
+    wait_for("a free place", || daemon.metric("intentd_grpc_connections") == 1.0);
+    assert!(is_served(&daemon).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,8 +140,9 @@ async fn half_open_handshakes_are_cut_and_hold_nobody_up() {
     const PEERS: usize = 500;
     let authority = Authority::new("ours");
     authority.issue("server");
-    let daemon =
-        Daemon::spawn(&grpc_tls(&authority, "server", ""), &[("INTENTD__GRPC__MAX_CONNECTIONS", "1024")]);
+    let room = ["MAX_CONNECTIONS", "MAX_CONNECTIONS_PER_ADDRESS"].map(|key| format!("INTENTD__GRPC__{key}"));
+    let room = room.each_ref().map(|key| (key.as_str(), "1024"));
+    let daemon = Daemon::spawn(&grpc_tls(&authority, "server", ""), &room);
     daemon.wait_ready();
     let mut client = connect(&daemon, trusting(&authority, None)).await.unwrap();
     let before = p99(&mut client, 200).await;
