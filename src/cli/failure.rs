@@ -1,5 +1,6 @@
 //! Why a command ends without success: the exit code (sysexits.h) and a message that says what to do.
 
+use std::error::Error as _;
 use std::fmt::Display;
 use std::io;
 
@@ -7,7 +8,8 @@ use intentd_core::ParseError;
 use tonic::{Code, Status};
 
 use crate::StartError;
-use crate::config::Mistakes;
+use crate::config::{Mistake, Mistakes};
+use crate::tls;
 
 /// Wrong use of the command line.
 pub const USAGE: u8 = 64;
@@ -28,6 +30,11 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// The arguments contradict each other.
+    pub(super) fn usage(message: impl Display) -> Self {
+        Self { code: USAGE, message: message.to_string() }
+    }
+
     /// The data given to the command is bad: its giver mends it.
     pub(super) fn data(message: impl Display) -> Self {
         Self { code: DATA, message: message.to_string() }
@@ -53,14 +60,39 @@ impl Failure {
         Self { code: CONFIG, message: message.to_string() }
     }
 
-    /// What a server answered instead of an understanding.
+    /// What a server answered instead of an understanding, or how the connection to it ended.
     pub(super) fn status(server: &str, status: &Status) -> Self {
+        // Under TLS 1.3 a client learns by its first call that its certificate was refused.
+        if let Some(reason) = tls::explain(status, &tls::GATEWAY) {
+            return Self::unavailable(format!("{server}: {reason}"));
+        }
         let message = format!("{server} answered {:?}: {}", status.code(), status.message());
+        if status.source().is_some() {
+            return Self::unavailable(format!("{message}{}", lost(server)));
+        }
         match status.code() {
+            Code::Unauthenticated => {
+                Self::unavailable(format!("{message}; the token goes into --token-file"))
+            }
             Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange => Self::data(message),
             Code::Internal | Code::DataLoss | Code::Unknown => Self::software(message),
             _ => Self::unavailable(message),
         }
+    }
+}
+
+/// What may be the matter where a connection broke off.
+fn lost(server: &str) -> &'static str {
+    if server.starts_with("https") {
+        "; its log says why"
+    } else {
+        "; if it has a certificate (grpc.tls.cert), give https://HOST:PORT"
+    }
+}
+
+impl From<Mistake> for Failure {
+    fn from(mistake: Mistake) -> Self {
+        Self::config(mistake)
     }
 }
 

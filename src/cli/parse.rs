@@ -9,13 +9,12 @@ use intentd_core::{Invalid, InvalidKind, ModelRef, ParseError, Utterance};
 use intentd_engine::Worker;
 use tokio::runtime::Runtime;
 use tonic::Code;
-use tonic::transport::Channel;
 
+use super::client::{Client, Server};
 use super::lines::{BadLine, Lines};
-use super::{Failure, answer, bundle, client, screen};
+use super::{Failure, answer, bundle, screen};
 use crate::convert;
 use crate::inference::{Parsed, Timing};
-use crate::proto::nlu_client::NluClient;
 use crate::proto::{Error, ParseRequest, ParseResponse};
 
 #[derive(Debug, Args)]
@@ -23,9 +22,8 @@ pub(super) struct Arguments {
     /// Utterances, each one argument (quote it); none: a line of standard input each.
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
-    /// Ask a running daemon, such as http://127.0.0.1:50051, instead of opening a bundle.
-    #[arg(long, value_name = "URI", value_parser = client::uri, conflicts_with = "bundle")]
-    server: Option<String>,
+    #[command(flatten)]
+    server: Server,
     /// Folder of the bundle (else the configured one).
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
@@ -36,8 +34,8 @@ pub(super) struct Arguments {
 
 /// Answers every utterance in order; the exit code is 65 when one of them was refused.
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let mut door = match &arguments.server {
-        Some(uri) => Door::server(uri)?,
+    let mut door = match &arguments.server.uri {
+        Some(uri) => Door::server(uri, &arguments.server)?,
         None => Door::bundle(arguments)?,
     };
     let mut printer = Printer { json: arguments.json, answered: 0, refused: 0, first_reason: String::new() };
@@ -66,7 +64,7 @@ fn answer_line(door: &mut Door, line: Result<String, BadLine>) -> Result<ParseRe
 /// Who understands.
 enum Door {
     Bundle { worker: Box<Worker>, model: ModelRef },
-    Server { runtime: Runtime, client: Box<NluClient<Channel>>, uri: String },
+    Server { runtime: Runtime, client: Box<Client>, uri: String },
 }
 
 impl Door {
@@ -76,10 +74,10 @@ impl Door {
         Ok(Self::Bundle { worker, model: engine.model().clone() })
     }
 
-    fn server(uri: &str) -> Result<Self, Failure> {
+    fn server(uri: &str, server: &Server) -> Result<Self, Failure> {
         // One thread keeps the connection alive while standard input is waited for.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let client = Box::new(runtime.block_on(client::connect(uri))?);
+        let client = Box::new(runtime.block_on(server.connect())?);
         Ok(Self::Server { runtime, client, uri: uri.to_owned() })
     }
 

@@ -19,7 +19,7 @@ pub(super) fn contradictions(config: &Config, read: &mut Reader) {
             embedded(listen, read);
         }
         if let Broker::Remote { tls: Some(files), .. } = &mqtt.broker
-            && let Err(mistake) = tls::client(files)
+            && let Err(mistake) = tls::client(files, &tls::BROKER)
         {
             read.mistake(&mistake.key, mistake.message);
         }

@@ -1,22 +1,22 @@
-//! What a failed handshake with the broker means for whoever can mend it.
+//! What a failed handshake means for whoever can mend it.
 
 use std::error::Error;
 use std::io;
 
 use rustls::{AlertDescription as Alert, CertificateError, Error as TlsError};
 
+use super::Terms;
+
 /// What is wrong and how to mend it; none when TLS has no part in the error.
-pub fn explain(error: &(dyn Error + 'static)) -> Option<String> {
+pub fn explain(error: &(dyn Error + 'static), terms: &Terms) -> Option<String> {
     let error = find(error)?;
+    let Terms { peer, plain, alpn, .. } = terms;
     Some(match error {
-        TlsError::InvalidCertificate(error) => certificate(error),
-        TlsError::AlertReceived(alert) => refusal(*alert),
-        TlsError::InvalidMessage(_) => {
-            "the broker does not speak TLS on this port; set mqtt.broker to its TLS port, 8883 as a rule"
-                .to_owned()
-        }
-        TlsError::NoApplicationProtocol => no_protocol(),
-        other => format!("TLS with the broker failed: {other}"),
+        TlsError::InvalidCertificate(error) => certificate(error, terms),
+        TlsError::AlertReceived(alert) => refusal(*alert, terms),
+        TlsError::InvalidMessage(_) => format!("{peer} does not speak TLS on this port; {plain}"),
+        TlsError::NoApplicationProtocol => format!("{peer} knows none of {alpn}"),
+        other => format!("TLS with {peer} failed: {other}"),
     })
 }
 
@@ -35,35 +35,35 @@ fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
     None
 }
 
-fn certificate(error: &CertificateError) -> String {
+fn certificate(error: &CertificateError, terms: &Terms) -> String {
+    let Terms { peer, address, ca, .. } = terms;
     match error {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            "the broker's certificate is signed by an unknown CA; set mqtt.tls.ca to the file with the certificate \
-             of the CA that signed it"
-                .to_owned()
-        }
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+            "{peer}'s certificate is signed by an unknown CA; set {ca} to the file with the certificate of the CA \
+             that signed it"
+        ),
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "the broker's certificate has expired by this machine's clock; renew it, or set the clock".to_owned()
+            format!("{peer}'s certificate has expired by this machine's clock; renew it, or set the clock")
         }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "the broker's certificate is not valid yet by this machine's clock; set the clock. It is tried again"
-                .to_owned()
+            format!(
+                "{peer}'s certificate is not valid yet by this machine's clock; set the clock, and try again"
+            )
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => format!(
-            "the broker's certificate is for another name ({error}); set mqtt.broker to a name that it has, or add \
-             this one to its subjectAltName"
+            "{peer}'s certificate is for another name ({error}); set {address} to a name that it has, or add this \
+             one to its subjectAltName"
         ),
-        CertificateError::Revoked => "the broker's certificate was revoked; replace it there".to_owned(),
-        other => format!("the broker's certificate is no good: {other}; replace it there (docs/security.md)"),
+        CertificateError::Revoked => format!("{peer}'s certificate was revoked; replace it there"),
+        other => format!("{peer}'s certificate is no good: {other}; replace it there (docs/security.md)"),
     }
 }
 
-fn refusal(alert: Alert) -> String {
+fn refusal(alert: Alert, terms: &Terms) -> String {
+    let Terms { peer, cert, key, alpn, .. } = terms;
     match alert {
-        Alert::CertificateRequired => {
-            "the broker wants a client certificate; set mqtt.tls.cert and mqtt.tls.key".to_owned()
-        }
-        // What brokers say under TLS 1.2 where there is none, and under both versions where it is no good.
+        Alert::CertificateRequired => format!("{peer} wants a client certificate; set {cert} and {key}"),
+        // What servers say under TLS 1.2 where there is none, and under both versions where it is no good.
         Alert::HandshakeFailure
         | Alert::BadCertificate
         | Alert::UnsupportedCertificate
@@ -72,15 +72,10 @@ fn refusal(alert: Alert) -> String {
         | Alert::CertificateUnknown
         | Alert::UnknownCA
         | Alert::AccessDenied => format!(
-            "the broker refuses this daemon's certificate ({alert:?}); set mqtt.tls.cert and mqtt.tls.key to one \
-             that the broker's CA has signed and that is still valid"
+            "{peer} refuses the certificate that it was shown ({alert:?}); set {cert} and {key} to one that its CA has \
+             signed and that is still valid"
         ),
-        Alert::NoApplicationProtocol => no_protocol(),
-        other => format!("the broker broke TLS off: {other:?}; its log says why"),
+        Alert::NoApplicationProtocol => format!("{peer} knows none of {alpn}"),
+        other => format!("{peer} broke TLS off: {other:?}; its log says why"),
     }
-}
-
-fn no_protocol() -> String {
-    "the broker knows none of the protocols in mqtt.tls.alpn; leave it empty, or set what the broker asks for"
-        .to_owned()
 }

@@ -1,9 +1,11 @@
-//! TLS for both doors: rustls, with ring for the cryptography, 1.2 and 1.3. The only user of rustls.
+//! TLS for both doors and for our own client: rustls, with ring for the cryptography, 1.2 and 1.3. The only user of rustls.
 //!
 //! - here: certificates and keys, from PEM files.
-//! - `explain`: what a failed handshake means for whoever can mend it.
+//! - `terms`: what the other side and the settings are called. `explain`: what a failed handshake means for whoever can
+//!   mend it.
 
 mod explain;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -20,9 +22,10 @@ use crate::config::Mistake;
 use crate::credentials::{read_public, read_secret};
 
 pub use explain::explain;
+pub use terms::{BROKER, GATEWAY, Terms};
 
 /// gRPC is HTTP/2 and nothing else.
-const HTTP2: &[u8] = b"h2";
+const HTTP2: &str = "h2";
 
 /// What the gRPC door shows, and what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +38,12 @@ pub struct ServerFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// What the MQTT door trusts, and what it shows.
+/// What a client trusts, and what it shows: the MQTT door at its broker, a command at a gateway.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientFiles {
-    /// Whose certificate the broker must have; none: any that the system trusts.
+    /// Whose certificate the server must have; none: any that the system trusts.
     pub ca: Option<PathBuf>,
-    /// Certificate and key of this daemon, for brokers that ask.
+    /// Certificate and key of our own, for servers that ask.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Protocols to ask for (ALPN).
     pub alpn: Vec<String>,
@@ -65,31 +68,37 @@ pub fn server(files: &ServerFiles) -> Result<Arc<ServerConfig>, Mistake> {
     let mut config = builder
         .with_single_cert(certificates, key)
         .map_err(|error| unfit("grpc.tls.key", &files.key, &files.cert, &error))?;
-    config.alpn_protocols = vec![HTTP2.to_vec()];
+    config.alpn_protocols = vec![HTTP2.into()];
     Ok(Arc::new(config))
 }
 
-/// Reads the files of the MQTT door.
-pub fn client(files: &ClientFiles) -> Result<Arc<ClientConfig>, Mistake> {
+/// Reads the files of a client.
+pub fn client(files: &ClientFiles, terms: &Terms) -> Result<Arc<ClientConfig>, Mistake> {
     let roots = match &files.ca {
-        Some(path) => authorities("mqtt.tls.ca", path)?,
-        None => system_authorities()?,
+        Some(path) => authorities(terms.ca, path)?,
+        None => system_authorities(terms)?,
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| Mistake::new("mqtt.tls.ca", error.to_string()))?
+        .map_err(|error| Mistake::new(terms.ca, error.to_string()))?
         .with_root_certificates(roots);
     let mut config = match &files.identity {
         None => builder.with_no_client_auth(),
         Some((cert, key)) => {
-            let (certificates, private) = identity(("mqtt.tls.cert", cert), ("mqtt.tls.key", key))?;
+            let (certificates, private) = identity((terms.cert, cert), (terms.key, key))?;
             builder
                 .with_client_auth_cert(certificates, private)
-                .map_err(|error| unfit("mqtt.tls.key", key, cert, &error))?
+                .map_err(|error| unfit(terms.key, key, cert, &error))?
         }
     };
     config.alpn_protocols = files.alpn.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+/// A client of the gRPC door.
+pub fn grpc_client(mut files: ClientFiles) -> Result<Arc<ClientConfig>, Mistake> {
+    files.alpn = vec![HTTP2.to_owned()];
+    client(&files, &GATEWAY)
 }
 
 fn provider() -> Arc<CryptoProvider> {
@@ -128,13 +137,16 @@ fn authorities(key: &str, path: &Path) -> Result<RootCertStore, Mistake> {
 }
 
 /// Some of a system's certificates may be unreadable or outdated: those are left out.
-fn system_authorities() -> Result<RootCertStore, Mistake> {
+fn system_authorities(terms: &Terms) -> Result<RootCertStore, Mistake> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        let message = "is empty, and this system trusts no certificate; set it to the file with the CA of the \
-                       broker's certificate, or install ca-certificates";
-        return Err(Mistake::new("mqtt.tls.ca", message));
+        let message = format!(
+            "is empty, and this system trusts no certificate; set it to the file with the CA of {}'s certificate, or \
+             install ca-certificates",
+            terms.peer
+        );
+        return Err(Mistake::new(terms.ca, message));
     }
     Ok(roots)
 }

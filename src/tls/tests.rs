@@ -60,11 +60,11 @@ fn the_brokers_files_have_keys_of_their_own() {
     let identity = |key: &str| Some((at("a.crt"), at(key)));
     let good =
         ClientFiles { ca: Some(at("b.crt")), identity: identity("a.key"), alpn: vec!["mqtt".to_owned()] };
-    assert_eq!(client(&good).unwrap().alpn_protocols, [b"mqtt"]);
+    assert_eq!(client(&good, &BROKER).unwrap().alpn_protocols, [b"mqtt"]);
     let unfit = ClientFiles { identity: identity("b.key"), ..good.clone() };
-    assert_eq!(client(&unfit).unwrap_err().key, "mqtt.tls.key");
+    assert_eq!(client(&unfit, &BROKER).unwrap_err().key, "mqtt.tls.key");
     let no_ca = ClientFiles { ca: Some(at("a.key")), ..good };
-    assert_eq!(client(&no_ca).unwrap_err().key, "mqtt.tls.ca");
+    assert_eq!(client(&no_ca, &BROKER).unwrap_err().key, "mqtt.tls.ca");
 }
 
 #[test]
@@ -81,9 +81,9 @@ fn an_error_of_tls_is_found_below_others_and_explained() {
         (TlsError::AlertReceived(AlertDescription::UnknownCA), "mqtt.tls.cert"),
         (TlsError::NoApplicationProtocol, "mqtt.tls.alpn"),
     ] {
-        let told = explain(&io(error)).unwrap();
+        let told = explain(&io(error), &BROKER).unwrap();
         assert!(told.contains(remedy), "{told}");
     }
-    assert_eq!(explain(&io::Error::from(io::ErrorKind::ConnectionRefused)), None);
+    assert_eq!(explain(&io::Error::from(io::ErrorKind::ConnectionRefused), &BROKER), None);
     assert!(ServerName::try_from("::1").is_ok(), "a broker may be given by its address");
 }

@@ -72,7 +72,7 @@ fn wrong_use_ends_with_64() {
         &["understand"][..],
         &["eval"],
         &["serve", "--set", "log.level"],
-        &["parse", "--server", "https://gateway", "x"],
+        &["parse", "--server", "mqtt://gateway", "x"],
         &["parse", "--server", "h:1", "--bundle", "b", "x"],
         &[],
     ] {

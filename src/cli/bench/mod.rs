@@ -9,16 +9,16 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Failure, bundle, client, screen};
+use super::client::Server;
+use super::{Failure, bundle, screen};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// Folder of the bundle (else the configured one).
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Measure a running daemon over gRPC, such as http://127.0.0.1:50051, instead of a bundle in this process.
-    #[arg(long, value_name = "URI", value_parser = client::uri, conflicts_with = "bundle")]
-    server: Option<String>,
+    #[command(flatten)]
+    server: Server,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -40,8 +40,8 @@ struct Report {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let report = match &arguments.server {
-        Some(uri) => over_grpc(uri)?,
+    let report = match &arguments.server.uri {
+        Some(uri) => over_grpc(uri, &arguments.server)?,
         None => {
             let engine = bundle::open(arguments.bundle.as_deref())?;
             let resident_bytes_at_rest = resident_bytes();
@@ -62,9 +62,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
     if arguments.json { print_json(&report) } else { print_tables(&report) }
 }
 
-fn over_grpc(uri: &str) -> Result<Report, Failure> {
+fn over_grpc(uri: &str, server: &Server) -> Result<Report, Failure> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let (model, grpc) = runtime.block_on(server::measure(uri))?;
+    let (model, grpc) = runtime.block_on(server::measure(uri, server))?;
     Ok(Report {
         bundle: model.name,
         version: model.version,

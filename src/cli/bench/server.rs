@@ -6,12 +6,11 @@ use comfy_table::Table;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use crate::cli::client::{Client, Server};
 use crate::cli::latency::Latency;
-use crate::cli::{Failure, client, screen};
-use crate::proto::nlu_client::NluClient;
+use crate::cli::{Failure, screen};
 use crate::proto::{ModelRef, ParseRequest, ParseResponse};
 
 /// Twelve wordpieces, begin and end among them.
@@ -49,9 +48,9 @@ struct Tally {
     refused: u64,
 }
 
-pub(super) async fn measure(uri: &str) -> Result<(ModelRef, Vec<Cell>), Failure> {
+pub(super) async fn measure(uri: &str, server: &Server) -> Result<(ModelRef, Vec<Cell>), Failure> {
     let failed = |status: Status| Failure::status(uri, &status);
-    let mut client = client::connect(uri).await?;
+    let mut client = server.connect().await?;
     let first = client.parse(request()).await.map_err(failed)?.into_inner();
     let calls =
         [Call::Unary, Call::Stream].into_iter().flat_map(|call| CALLERS.map(|callers| (call, callers)));
@@ -65,7 +64,7 @@ pub(super) async fn measure(uri: &str) -> Result<(ModelRef, Vec<Cell>), Failure>
     Ok((first.model.unwrap_or_default(), cells))
 }
 
-async fn cell(client: &NluClient<Channel>, call: Call, callers: usize) -> Result<Cell, Status> {
+async fn cell(client: &Client, call: Call, callers: usize) -> Result<Cell, Status> {
     let started = Instant::now();
     let until = started + BUDGET;
     let mut tasks = tokio::task::JoinSet::new();
@@ -95,7 +94,7 @@ async fn cell(client: &NluClient<Channel>, call: Call, callers: usize) -> Result
     })
 }
 
-async fn unary(mut client: NluClient<Channel>, until: Instant) -> Result<Tally, Status> {
+async fn unary(mut client: Client, until: Instant) -> Result<Tally, Status> {
     let mut tally = Tally { latency: Latency::new(), refused: 0 };
     while Instant::now() < until {
         let began = Instant::now();
@@ -108,7 +107,7 @@ async fn unary(mut client: NluClient<Channel>, until: Instant) -> Result<Tally, 
     Ok(tally)
 }
 
-async fn stream(mut client: NluClient<Channel>, until: Instant) -> Result<Tally, Status> {
+async fn stream(mut client: Client, until: Instant) -> Result<Tally, Status> {
     let ended = || Status::unavailable("the stream ended early");
     let mut tally = Tally { latency: Latency::new(), refused: 0 };
     let (requests, outgoing) = mpsc::channel(1);

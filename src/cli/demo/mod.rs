@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use comfy_table::Table;
 use tokio::sync::oneshot;
-use tonic::transport::Channel;
 
 use self::device::Device;
-use super::{Failure, Settings, answer, bundle, client, screen};
+use super::client::{Client, Server};
+use super::{Failure, Settings, answer, bundle, screen};
 use crate::config::{Broker, Config, Mqtt, Sources};
-use crate::proto::nlu_client::NluClient;
 use crate::proto::{ParseRequest, ParseResponse};
 use crate::{App, mqtt};
 
@@ -92,7 +91,7 @@ fn introduce(bundle: &str) -> std::io::Result<()> {
 /// Every utterance in turn, the doors alternating; with MQTT off all through gRPC.
 async fn play(config: &Config) -> Result<Vec<Played>, Failure> {
     let uri = format!("http://{}", config.grpc.listen);
-    let mut client = client::connect(&uri).await?;
+    let mut client = Server::open(&uri).connect().await?;
     let mut device = match &config.mqtt {
         Some(mqtt) => Some(Device::connect(mqtt, &mqtt::status_topic(&config.gateway)).await?),
         None => None,
@@ -112,7 +111,7 @@ async fn play(config: &Config) -> Result<Vec<Played>, Failure> {
     Ok(played)
 }
 
-async fn ask(client: &mut NluClient<Channel>, uri: &str, text: &str) -> Result<ParseResponse, Failure> {
+async fn ask(client: &mut Client, uri: &str, text: &str) -> Result<ParseResponse, Failure> {
     let request = ParseRequest { text: text.to_owned(), ..ParseRequest::default() };
     let answered = client.parse(request).await;
     Ok(answered.map_err(|status| Failure::status(uri, &status))?.into_inner())

@@ -315,13 +315,13 @@ impl<T> Drop for Connection<T> {
 /// Given explicitly: rumqttc's own choice of trusted certificates panics where a system has none.
 fn transport(settings: &Settings) -> Result<Transport, Mistake> {
     let Some(files) = &settings.tls else { return Ok(Transport::Tcp) };
-    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(tls::client(files)?)))
+    Ok(Transport::tls_with_config(TlsConfiguration::Rustls(tls::client(files, &tls::BROKER)?)))
 }
 
 /// Why a connection ended, in words that help where TLS is the reason.
 pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
     let in_handshake = error.source().is_some_and(|source| source.is::<rumqttc::TlsError>());
-    tls::explain(error).unwrap_or_else(|| match in_handshake {
+    tls::explain(error, &tls::BROKER).unwrap_or_else(|| match in_handshake {
         true => format!(
             "{error}: the broker broke the TLS handshake off; set mqtt.broker to its TLS port, 8883 as a rule"
         ),
