@@ -116,7 +116,12 @@ impl Inference {
         }
         let (answer, answered) = oneshot::channel();
         let job = Job { door, utterance, answer };
-        let admitted = self.shared.lock().submit(Instant::now(), door, deadline, job);
+        let admitted = {
+            let mut admission = self.shared.lock();
+            let admitted = admission.submit(Instant::now(), door, deadline, job);
+            self.shared.metrics.queue_depth.set(admission.depth() as i64);
+            admitted
+        };
         let ticket = admitted.map_err(|refused| {
             self.shared.count_refusal(door, &refused.error);
             refused.error
@@ -176,7 +181,10 @@ struct CancelOnDrop<'a> {
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        self.shared.lock().cancel(self.ticket);
+        let mut admission = self.shared.lock();
+        if admission.cancel(self.ticket).is_some() {
+            self.shared.metrics.queue_depth.set(admission.depth() as i64);
+        }
     }
 }
 

@@ -78,8 +78,8 @@ pub struct Metrics {
     pub model_fallback: Gauge,
     /// `intentd_grpc_requests_total{method, code}`: finished calls by gRPC status code.
     pub grpc_requests: Family<Labels, Counter>,
-    /// `intentd_grpc_denied_total{reason}`: connections and calls turned away for their certificate or token, or
-    /// connections for a limit of their number.
+    /// `intentd_grpc_denied_total{reason}`: connections and calls turned away for their certificate or token, and
+    /// connections cut off for their number, silence, not reading or floods.
     pub grpc_denied: Family<Label, Counter>,
     /// `intentd_grpc_connections`: open connections.
     pub grpc_connections: Gauge,
@@ -140,7 +140,7 @@ impl Metrics {
         r.register("model_fallback", "1 while model.fallback serves", self.model_fallback.clone());
         r.register("grpc_requests", "Finished gRPC calls by method and status", self.grpc_requests.clone());
         let denied = self.grpc_denied.clone();
-        r.register("grpc_denied", "Connections and calls turned away: certificate, token or number", denied);
+        r.register("grpc_denied", "Connections and calls turned away by reason", denied);
         r.register("grpc_connections", "Open gRPC connections", self.grpc_connections.clone());
         r.register("grpc_streams", "Open ParseStream and Watch calls", self.grpc_streams.clone());
         r.register("mqtt_connected", "1 while subscribed at the broker", self.mqtt_connected.clone());

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncBufReadExt as _;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -141,7 +142,11 @@ impl Secure {
         let stream = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
         stream.set_nodelay(true)?;
         let name = host.try_into().map_err(io::Error::other)?;
-        Ok(TokioIo::new(self.tls.connect(name, stream).await?))
+        let mut stream = self.tls.connect(name, stream).await?;
+        // Under TLS 1.3 a client hears after the handshake that its certificate was refused, and later h2 would keep
+        // no more of it than the text. A server of HTTP/2 speaks without being asked.
+        stream.fill_buf().await?;
+        Ok(TokioIo::new(stream))
     }
 }
 

@@ -9,7 +9,6 @@ use tonic::{Code, Status};
 
 use crate::StartError;
 use crate::config::{Mistake, Mistakes};
-use crate::tls;
 
 /// Wrong use of the command line.
 pub const USAGE: u8 = 64;
@@ -62,10 +61,6 @@ impl Failure {
 
     /// What a server answered instead of an understanding, or how the connection to it ended.
     pub(super) fn status(server: &str, status: &Status) -> Self {
-        // Under TLS 1.3 a client learns by its first call that its certificate was refused.
-        if let Some(reason) = tls::explain(status, &tls::GATEWAY) {
-            return Self::unavailable(format!("{server}: {reason}"));
-        }
         let message = format!("{server} answered {:?}: {}", status.code(), status.message());
         if status.source().is_some() {
             return Self::unavailable(format!("{message}{}", lost(server)));

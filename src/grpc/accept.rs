@@ -1,28 +1,22 @@
-//! Connections: accepted, counted, bounded, and given a time limit for their handshake and first frame, since HTTP/2's
-//! own keep-alive begins only after it. A handshake holds its connection's place, and never the others up.
+//! Connections: accepted, counted, bounded, and given a time limit for their handshake. A handshake holds its
+//! connection's place, and never the others up.
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::grpc::access::Access;
+use crate::grpc::connection::Connection;
 use crate::grpc::places::{Full, Place, Places};
 use crate::health::{Health, Loop};
 use crate::telemetry::Metrics;
-
-/// HTTP/2's preface and the head of the SETTINGS frame that must follow it (RFC 9113, 3.4).
-const GREETING_BYTES: usize = 24 + 9;
 
 /// How long a peer may take for TLS and greeting together; one that never speaks would hold a place for ever.
 const GREETING_WITHIN: Duration = Duration::from_secs(5);
@@ -96,7 +90,11 @@ impl Acceptor {
             let late = Instant::now() + GREETING_WITHIN;
             if let Some(tls) = self.access.tls() {
                 self.shake_hands(tls, stream, place, late, accepted.clone());
-            } else if accepted.send(Ok(Connection::plain(stream, place, late))).await.is_err() {
+            } else if accepted
+                .send(Ok(Connection::plain(stream, place, late, self.metrics.clone())))
+                .await
+                .is_err()
+            {
                 return;
             }
         }
@@ -113,7 +111,8 @@ impl Acceptor {
     ) {
         let metrics = self.metrics.clone();
         tokio::spawn(async move {
-            let handshake = tokio::time::timeout_at(late, Connection::secure(tls, stream, place, late));
+            let handshake =
+                tokio::time::timeout_at(late, Connection::secure(tls, stream, place, late, metrics.clone()));
             let connection = tokio::select! {
                 connection = handshake => connection.unwrap_or_else(|late| Err(late.into())),
                 () = accepted.closed() => return,
@@ -139,102 +138,9 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 
 type Accepted = mpsc::Sender<Result<Connection, Infallible>>;
 
-/// What HTTP/2 is spoken over: TCP, or TLS over it.
-trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
-
-/// A connection whose peer is about to speak HTTP/2.
-pub(super) struct Connection {
-    stream: Box<dyn Wire>,
-    greeting: Option<Greeting>,
-    peer: TcpConnectInfo,
-    _place: Place,
-}
-
-/// What a peer still owes before HTTP/2 looks after it.
-struct Greeting {
-    bytes: usize,
-    late: Pin<Box<Sleep>>,
-}
-
-impl Connection {
-    fn plain(stream: TcpStream, place: Place, late: Instant) -> Self {
-        let peer = stream.connect_info();
-        Self::new(Box::new(stream), peer, place, late)
-    }
-
-    async fn secure(tls: TlsAcceptor, stream: TcpStream, place: Place, late: Instant) -> io::Result<Self> {
-        let peer = stream.connect_info();
-        Ok(Self::new(Box::new(tls.accept(stream).await?), peer, place, late))
-    }
-
-    fn new(stream: Box<dyn Wire>, peer: TcpConnectInfo, place: Place, late: Instant) -> Self {
-        let late = Box::pin(tokio::time::sleep_until(late));
-        let greeting = Some(Greeting { bytes: GREETING_BYTES, late });
-        Self { stream, greeting, peer, _place: place }
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let this = &mut *self;
-        let before = buf.filled().len();
-        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
-        let Some(greeting) = &mut this.greeting else { return read };
-        if read.is_ready() {
-            greeting.bytes = greeting.bytes.saturating_sub(buf.filled().len() - before);
-            if greeting.bytes == 0 {
-                this.greeting = None;
-            }
-            return read;
-        }
-        ready!(greeting.late.as_mut().poll(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer did not speak HTTP/2 in time")))
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.peer.clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::AsyncReadExt as _;
     use tokio_stream::StreamExt as _;
 
     use super::*;
@@ -293,29 +199,5 @@ mod tests {
             }
         };
         assert!(tokio::time::timeout(SOON, refused).await.is_ok(), "it still listens");
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_drips_its_greeting_is_cut_off() {
-        let (address, mut connections, _metrics) = start(1).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let mut held = connections.next().await.unwrap().unwrap();
-        let short = Box::pin(tokio::time::sleep(Duration::from_millis(50)));
-        held.greeting = Some(Greeting { bytes: GREETING_BYTES, late: short });
-        client.write_all(b"PRI * HTTP/2.0").await.unwrap();
-        let mut all = Vec::new();
-        let read = tokio::time::timeout(SOON, held.read_to_end(&mut all)).await.expect("it waits for ever");
-        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        assert_eq!(all, b"PRI * HTTP/2.0");
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_has_greeted_may_be_silent() {
-        let (address, mut connections, _metrics) = start(1).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let mut held = connections.next().await.unwrap().unwrap();
-        client.write_all(&[0; GREETING_BYTES]).await.unwrap();
-        held.read_exact(&mut [0; GREETING_BYTES]).await.unwrap();
-        assert!(held.greeting.is_none());
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! - `server`: puts the services and their limits together, and stops in order.
 //! - `accept`: connections, bounded before a byte of theirs is read as HTTP/2. `places`: how many, in all and by address.
+//! - `connection`: cuts off who is silent, takes nothing or floods. `frames`: what counts as a flood.
 //! - `access`: the certificates and tokens in force. `guard`: no call without a token that allows it. `tokens`: the file.
 //! - `nlu`: the service of the contract. `outgoing`: a bounded stream of answers. `call`: what is counted.
 //! - `deadline`: the client's deadline. `health`: `grpc.health.v1`.
@@ -10,7 +11,9 @@
 mod accept;
 mod access;
 mod call;
+mod connection;
 mod deadline;
+mod frames;
 mod guard;
 mod health;
 mod nlu;

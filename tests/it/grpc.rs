@@ -1,4 +1,6 @@
 mod deadlines;
+mod floods;
+mod peer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

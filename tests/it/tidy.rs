@@ -108,3 +108,12 @@ fn the_readme_names_only_commands_that_exist() {
     }
     assert!(readme.contains("cargo run --release -- demo"));
 }
+
+/// Older ones answer some floods of frames without end; a lock file must not fall back behind them.
+#[test]
+fn http2_is_new_enough_to_bear_floods() {
+    let lock = fs::read_to_string(Path::new(ROOT).join("Cargo.lock")).unwrap();
+    let version = lock.split("name = \"h2\"\nversion = \"").nth(1).unwrap().split('"').next().unwrap();
+    let numbers: Vec<u32> = version.split('.').map(|number| number.parse().unwrap()).collect();
+    assert!(numbers >= vec![0, 4, 20], "h2 {version}: `cargo update -p h2`, to 0.4.20 at least");
+}

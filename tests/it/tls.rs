@@ -1,5 +1,6 @@
 //! Locked doors: certificates, tokens and secrets, on both doors.
 
+mod client;
 mod grpc;
 mod guide;
 mod mqtt;
