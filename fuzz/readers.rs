@@ -16,7 +16,7 @@ use intentd_engine::tokenizer::Tokenizer;
 use prost::Message as _;
 
 /// The project's folder: this file belongs to two packages, one there and one below.
-pub(crate) fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.ancestors().find(|folder| folder.join("models").is_dir()).expect("the project's folder")
 }
@@ -27,7 +27,7 @@ fn name(outcome: impl std::fmt::Debug) -> String {
 }
 
 /// The payload of a device, by each codec.
-pub(crate) fn payloads(bytes: &[u8]) -> String {
+pub fn payloads(bytes: &[u8]) -> String {
     let sender = Sender { site: "home", device: "kitchen", id: Some("property") };
     let [json, text] = [Format::Json, Format::Text].map(|format| decode(format, bytes, sender));
     for decoded in [&json, &text] {
@@ -46,7 +46,7 @@ pub(crate) fn payloads(bytes: &[u8]) -> String {
 }
 
 /// Template of the subscription, template of the publication, topic: a line each.
-pub(crate) fn topics(bytes: &[u8]) -> String {
+pub fn topics(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.splitn(3, '\n');
     let mut line = || lines.next().unwrap_or_default();
@@ -70,7 +70,7 @@ pub(crate) fn topics(bytes: &[u8]) -> String {
 }
 
 /// A configuration file.
-pub(crate) fn configurations(bytes: &[u8]) -> String {
+pub fn configurations(bytes: &[u8]) -> String {
     // In memory where there is such a place: flash would wear out. A file of its own for each process.
     static FILE: LazyLock<PathBuf> = LazyLock::new(|| {
         let memory = PathBuf::from("/dev/shm");
@@ -91,7 +91,7 @@ pub(crate) fn configurations(bytes: &[u8]) -> String {
 }
 
 /// The manifest of a bundle.
-pub(crate) fn manifests(bytes: &[u8]) -> String {
+pub fn manifests(bytes: &[u8]) -> String {
     let manifest = Manifest::read(Path::new("manifest.toml"), &String::from_utf8_lossy(bytes));
     if let Ok(manifest) = &manifest {
         for file in &manifest.files {
@@ -103,7 +103,7 @@ pub(crate) fn manifests(bytes: &[u8]) -> String {
 }
 
 /// The text of an utterance, by the tokenizer of a committed bundle.
-pub(crate) fn utterances(bytes: &[u8]) -> String {
+pub fn utterances(bytes: &[u8]) -> String {
     static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
         let json = std::fs::read(root().join("models/home-en-tiny/tokenizer.json"));
         Tokenizer::read(&json.expect("the bundle is there"), 128).expect("it is a tokenizer")
@@ -128,7 +128,7 @@ pub(crate) fn utterances(bytes: &[u8]) -> String {
 }
 
 /// A `ParseRequest` as it comes over the wire.
-pub(crate) fn grpc_requests(bytes: &[u8]) -> String {
+pub fn grpc_requests(bytes: &[u8]) -> String {
     let Ok(request) = ParseRequest::decode(bytes) else { return "no message".to_owned() };
     let checked = convert::utterance(request).and_then(|utterance| utterance.validate().map(|()| utterance));
     match checked {

@@ -52,7 +52,7 @@ impl Frames {
         }
     }
 
-    /// Takes the next bytes. Whether they were within the allowance.
+    /// Takes the next bytes. Whether they were within the allowance; if not, the connection is at its end.
     pub(super) fn take(&mut self, mut bytes: &[u8], now: Instant) -> bool {
         self.gain(now);
         while !bytes.is_empty() {

@@ -4,6 +4,7 @@
 //! `INTENTD_FUZZ_RUNS` sets the runs of each target, 10,000 by default; what is found prints its input and seed.
 
 #[path = "../../fuzz/readers.rs"]
+#[expect(unreachable_pub, reason = "a library for the targets of cargo-fuzz")]
 mod readers;
 
 use std::collections::HashSet;

@@ -76,6 +76,7 @@ fn with_64_descriptors(config: &Path) -> Command {
 #[test]
 fn without_file_descriptors_new_peers_wait_and_old_ones_are_served() {
     let mosquitto = Mosquitto::start();
+    // The descriptors are to end before one address's share of the connections does.
     let room = [("INTENTD__GRPC__MAX_CONNECTIONS_PER_ADDRESS", "128")];
     let mut daemon = Daemon::spawn_by(with_64_descriptors, &broker(mosquitto.port), &room);
     daemon.wait_ready();
