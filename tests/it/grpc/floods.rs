@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use intentd::proto::nlu_client::NluClient;
+use prost::Message as _;
 use tonic::transport::Channel;
 
 use super::peer::{
@@ -219,5 +220,41 @@ async fn a_peer_that_takes_no_answer_is_cut_off() {
         })
         .await;
     assert!(took < CUT_WITHIN, "{took:?}");
+    healthy.is_back(&daemon);
+}
+
+/// Streams of such a peer, and utterances in each: more than may wait for their answers to be read.
+const SHUT: u32 = 32;
+const WAITING: usize = 40;
+
+/// A window that is never opened holds its own streams and nothing else: the work behind them ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_opens_no_window_holds_no_work() {
+    let daemon = Arc::new(Daemon::start(OFF));
+    let mut healthy = Healthy::of(&daemon).await;
+    let asked = Arc::clone(&daemon);
+    let took = healthy
+        .during("windows that are not opened", move || {
+            let mut peer = Peer::greet_with_shut_window(&asked);
+            let reader = peer.read_on();
+            let head = call("/intentd.v1.Nlu/ParseStream");
+            let message = request(1, SAID).encode_to_vec();
+            let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+            let messages = [&[0], &length[..], &message].concat().repeat(WAITING);
+            let start = Instant::now();
+            assert!(peer.pour((0..SHUT).map(|n| {
+                let stream = 2 * n + 1;
+                [frame(HEADERS, END_HEADERS, stream, &head), frame(DATA, 0, stream, &messages)].concat()
+            })));
+            let open = || asked.metric("intentd_grpc_streams");
+            wait_for("its streams", || open() == f64::from(SHUT));
+            wait_for("its work to end", || open() == 0.0);
+            let took = start.elapsed();
+            peer.hang_up();
+            assert_eq!(reader.join().unwrap(), End::Cut(None));
+            took
+        })
+        .await;
+    assert!(took < Duration::from_secs(15), "{took:?}");
     healthy.is_back(&daemon);
 }

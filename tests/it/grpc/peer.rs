@@ -31,6 +31,9 @@ pub(super) const REQUEST: [u8; 3] = [0x83, 0x86, 0x84];
 const WIDE: [u8; 4] = [0x7f, 0, 0, 0];
 const WIDE_STREAMS: [u8; 6] = [0, 4, 0x7f, 0, 0, 0];
 
+/// A window of streams that lets no answer through.
+const SHUT_STREAMS: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
 /// Marks the pong that ends a flood which the daemon endured.
 const LAST: [u8; 8] = *b"the last";
 
@@ -74,22 +77,27 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn greet(daemon: &Daemon) -> Self {
-        Self::over(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), daemon)
+        Self::over(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), daemon, WIDE_STREAMS)
+    }
+
+    /// One that reads, but opens no window for an answer.
+    pub(super) fn greet_with_shut_window(daemon: &Daemon) -> Self {
+        Self::over(Socket::new(Domain::IPV4, Type::STREAM, None).unwrap(), daemon, SHUT_STREAMS)
     }
 
     /// One for which the kernel keeps little, so that it is soon full.
     pub(super) fn greet_with_small_buffer(daemon: &Daemon) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
-        Self::over(socket, daemon)
+        Self::over(socket, daemon, WIDE_STREAMS)
     }
 
-    fn over(socket: Socket, daemon: &Daemon) -> Self {
+    fn over(socket: Socket, daemon: &Daemon, streams: [u8; 6]) -> Self {
         socket.connect(&SocketAddr::from(([127, 0, 0, 1], daemon.grpc)).into()).unwrap();
         let mut stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream.set_write_timeout(Some(LIMIT)).unwrap();
-        let settings = [frame(SETTINGS, 0, 0, &WIDE_STREAMS), frame(WINDOW_UPDATE, 0, 0, &WIDE)].concat();
+        let settings = [frame(SETTINGS, 0, 0, &streams), frame(WINDOW_UPDATE, 0, 0, &WIDE)].concat();
         stream.write_all(&[PREFACE, &settings].concat()).unwrap();
         Self { stream }
     }
@@ -112,6 +120,10 @@ impl Peer {
             }
         }
         true
+    }
+
+    pub(super) fn hang_up(self) {
+        self.stream.shutdown(Shutdown::Both).unwrap();
     }
 
     /// What the daemon says from here on.

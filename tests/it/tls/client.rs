@@ -76,6 +76,8 @@ fn commands_get_through_a_locked_door_and_are_told_what_keeps_them_out() {
     fails(&named, &known, &["Unauthenticated", "--token-file"]);
     fails(&named, &[&known[..], &["--token-file", &wrong]].concat(), &["Unauthenticated", "--token-file"]);
     fails(&plain, &[], &["https://"]);
+    // Without --ca the certificate must be of a CA that this system trusts; it knows nothing of ours.
+    fails(&named, &shown, &["unknown CA", "--ca"]);
     assert!(!daemon.log().contains(HUB));
 }
 
