@@ -115,10 +115,11 @@ impl Inference {
             return Err(ParseError::Internal(message));
         }
         let (answer, answered) = oneshot::channel();
+        let bytes = utterance.text.len();
         let job = Job { door, utterance, answer };
         let admitted = {
             let mut admission = self.shared.lock();
-            let admitted = admission.submit(Instant::now(), door, deadline, job);
+            let admitted = admission.submit(Instant::now(), door, deadline, bytes, job);
             self.shared.metrics.queue_depth.set(admission.depth() as i64);
             admitted
         };
@@ -263,14 +264,17 @@ impl Shared {
         self.metrics.batch_size.observe(batch.len() as f64);
         let utterances: Vec<&Utterance> = batch.iter().map(|admitted| &admitted.job.utterance).collect();
         let results = self.attempts.run(&utterances, |utterances| understand(worker, utterances));
-        self.lock().on_finished(batch.len(), started.elapsed());
+        let work = batch.iter().map(|admitted| admitted.work).sum();
+        let understood = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
+        let understood = understood.map(|(admitted, _)| admitted.work).sum();
+        self.lock().on_finished(work, understood, started.elapsed());
         for (admitted, result) in batch.into_iter().zip(results) {
             self.answer(admitted, result, started);
         }
     }
 
     fn answer(&self, admitted: Admitted<Job>, result: Result<Understanding, ParseError>, started: Instant) {
-        let Admitted { job, since } = admitted;
+        let Admitted { job, since, .. } = admitted;
         let queue = started.duration_since(since);
         let outcome = result.as_ref().map_or("error", |understanding| match understanding.outcome {
             Outcome::Recognized => "RECOGNIZED",

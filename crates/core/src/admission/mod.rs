@@ -3,17 +3,26 @@
 //! Overload is an answer, not an accident: what can't be served in time over gRPC is refused at once, with a hint when
 //! to try again. Over MQTT the broker is the queue and its receive maximum the bound, so those utterances wait. The
 //! doors take turns, so that a flood at one doesn't starve the other.
+//!
+//! Nor is work done in vain: what can't be done by its deadline, by what the latest batches took, is not admitted, and
+//! enters no batch. Only a thread that has nothing else to do tries it all the same, so that an estimate gone wrong
+//! corrects itself.
 
+mod pace;
+mod queue;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use self::pace::{Pace, work};
+use self::queue::{Queue, Waiting, patience};
 use crate::understanding::ParseError;
 
-/// Weight of the latest batch in the mean service time: about ten batches make a new load felt, one slow one doesn't.
-const SMOOTHING: f64 = 0.2;
+/// Weight of the latest batch in the share of the doors: some ten batches make a new load felt.
+const SHARE_GAIN: f64 = 0.125;
 
 /// Bounds of the hint to a refused sender: below, a crowd would come back before anything has changed; above, it would
 /// stay away from a daemon that has long been idle.
@@ -86,6 +95,8 @@ pub struct Admitted<J> {
     pub job: J,
     /// Since when it waited.
     pub since: Instant,
+    /// How much work it is, for [`Admission::on_finished`].
+    pub work: u64,
 }
 
 /// What a worker thread does next.
@@ -95,7 +106,7 @@ pub enum Next<J> {
     Batch {
         /// At most `max_batch`; none where there was nothing but expired work.
         jobs: Vec<Admitted<J>>,
-        /// Their deadline passed while they waited; their submitters are to be told.
+        /// Their deadline passed while they waited, or would pass in inference; their submitters are to be told.
         expired: Vec<J>,
     },
     /// Nothing to do: until this moment, or until something is submitted or admission closes.
@@ -106,24 +117,19 @@ pub enum Next<J> {
 #[derive(Debug)]
 pub struct Admission<J> {
     limits: Limits,
-    grpc: VecDeque<Waiting<J>>,
-    mqtt: VecDeque<Waiting<J>>,
+    grpc: Queue<J>,
+    mqtt: Queue<J>,
     next_number: u64,
     /// Whose turn it is where both wait.
     turn: Door,
-    /// Utterances in the batches that worker threads run now.
-    running: usize,
-    /// Time of one worker thread for one utterance; none before the first batch.
-    service: Option<Duration>,
+    /// Worker threads that run a batch now, and the work in those batches.
+    busy: usize,
+    running: u64,
+    /// None before the first batch.
+    pace: Option<Pace>,
+    /// Of the work in the latest batches, that of devices.
+    devices_share: f64,
     closed: bool,
-}
-
-#[derive(Debug)]
-struct Waiting<J> {
-    number: u64,
-    since: Instant,
-    deadline: Option<Instant>,
-    job: J,
 }
 
 impl<J> Admission<J> {
@@ -131,61 +137,67 @@ impl<J> Admission<J> {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits: Limits { threads: limits.threads.max(1), max_batch: limits.max_batch.max(1), ..limits },
-            grpc: VecDeque::new(),
-            mqtt: VecDeque::new(),
+            grpc: Queue::new(),
+            mqtt: Queue::new(),
             next_number: 0,
             turn: Door::Grpc,
+            busy: 0,
             running: 0,
-            service: None,
+            pace: None,
+            devices_share: 0.0,
             closed: false,
         }
     }
 
-    /// Admits a job, or refuses it at once.
+    /// Admits a job whose text has so many bytes, or refuses it at once.
     pub fn submit(
         &mut self,
         now: Instant,
         door: Door,
         deadline: Option<Instant>,
+        bytes: usize,
         job: J,
     ) -> Result<Ticket, Refused<J>> {
-        if let Err(error) = self.admits(now, door, deadline) {
+        let work = work(bytes);
+        if let Err(error) = self.admits(now, door, deadline, work) {
             return Err(Refused { job, error });
         }
         let number = self.next_number;
         self.next_number += 1;
-        self.queue_mut(door).push_back(Waiting { number, since: now, deadline, job });
+        self.queue_mut(door).push(Waiting { number, since: now, deadline, work, job });
         Ok(Ticket { door, number })
     }
 
     /// Takes a job back that still waits.
     pub fn cancel(&mut self, ticket: Ticket) -> Option<J> {
-        let queue = self.queue_mut(ticket.door);
-        let index = queue.binary_search_by_key(&ticket.number, |waiting| waiting.number).ok()?;
-        queue.remove(index).map(|waiting| waiting.job)
+        self.queue_mut(ticket.door).cancel(ticket.number)
     }
 
     /// What a free worker thread does next. Nothing that is expired or cancelled ever enters a batch.
     pub fn next(&mut self, now: Instant) -> Next<J> {
         let mut expired = Vec::new();
         for door in [Door::Grpc, Door::Mqtt] {
-            take_expired(self.queue_mut(door), now, &mut expired);
+            self.queue_mut(door).take_expired(now, &mut expired);
         }
         match self.grows_until(now) {
             Some(until) if expired.is_empty() => Next::Wait(Some(until)),
             Some(_) => Next::Batch { jobs: Vec::new(), expired },
             None if expired.is_empty() && self.depth() == 0 => Next::Wait(None),
-            None => Next::Batch { jobs: self.take_batch(), expired },
+            None => Next::Batch { jobs: self.take_batch(now, &mut expired), expired },
         }
     }
 
-    /// A worker thread has finished a batch of `count` utterances in the time `took`.
-    pub fn on_finished(&mut self, count: usize, took: Duration) {
-        self.running = self.running.saturating_sub(count);
-        let Ok(count @ 1..) = u32::try_from(count) else { return };
-        let each = took / count;
-        self.service =
-            Some(self.service.map_or(each, |mean| mean.mul_f64(1.0 - SMOOTHING) + each.mul_f64(SMOOTHING)));
+    /// A worker thread has finished a batch in the time `took`: its `work`, and how much of it was `understood`. The rest
+    /// was refused before inference and tells nothing of the time that work takes.
+    pub fn on_finished(&mut self, work: u64, understood: u64, took: Duration) {
+        self.busy = self.busy.saturating_sub(1);
+        self.running = self.running.saturating_sub(work);
+        if understood > 0 {
+            self.pace = Some(match self.pace {
+                Some(pace) => pace.then(understood, took),
+                None => Pace::first(understood, took),
+            });
+        }
     }
 
     /// Refuses what comes from now on; what was admitted is still served, without waiting for batches to grow.
@@ -203,36 +215,56 @@ impl<J> Admission<J> {
         self.grpc.len() + self.mqtt.len()
     }
 
-    /// How long a job that is submitted now will wait, by what the latest batches took.
-    pub fn expected_wait(&self, door: Door) -> Duration {
-        let (own, other) = (self.queue(door).len(), self.queue(door.other()).len());
-        // The doors take turns: of the other queue, at most one goes before each of ours. How far the batches are that
-        // run now is not known, so they count in full.
-        let ahead = own + other.min(own + 1) + self.running;
-        let service = self.service.unwrap_or_default();
-        service.mul_f64(ahead as f64 / self.limits.threads as f64)
-    }
-
-    fn admits(&self, now: Instant, door: Door, deadline: Option<Instant>) -> Result<(), ParseError> {
+    fn admits(
+        &self,
+        now: Instant,
+        door: Door,
+        deadline: Option<Instant>,
+        work: u64,
+    ) -> Result<(), ParseError> {
         if self.closed {
             return Err(ParseError::Unavailable("the daemon is draining; try another, or again later"));
         }
-        if deadline.is_some_and(|deadline| deadline <= now) {
+        let patience = patience(deadline, now);
+        if patience.is_zero() {
             return Err(ParseError::DeadlineExceeded);
         }
-        let wait = self.expected_wait(door);
-        let too_late = match door {
-            Door::Grpc => {
-                let patience = deadline.map_or(Duration::MAX, |deadline| deadline - now);
-                wait > self.limits.queue_wait.min(patience)
-            }
-            Door::Mqtt => false,
-        };
-        if too_late || self.queue(door).len() >= self.places(door) {
-            let (shortest, longest) = RETRY_AFTER;
-            return Err(ParseError::Overloaded { retry_after: wait.clamp(shortest, longest) });
+        let wait = self.expected_wait();
+        let (shortest, longest) = RETRY_AFTER;
+        let overloaded = ParseError::Overloaded { retry_after: wait.clamp(shortest, longest) };
+        if self.queue(door).len() >= self.places(door) {
+            return Err(overloaded);
+        }
+        let starts_at_once = self.busy < self.limits.threads && self.depth() == 0;
+        if door == Door::Mqtt || starts_at_once {
+            return Ok(());
+        }
+        let own = self.time_for(work as f64);
+        if own > patience {
+            return Err(ParseError::DeadlineExceeded);
+        }
+        if wait > self.limits.queue_wait.min(patience - own) {
+            return Err(overloaded);
         }
         Ok(())
+    }
+
+    /// How long a request that is submitted now will hardly wait longer than, by what the latest batches took.
+    fn expected_wait(&self) -> Duration {
+        let (own, devices) = (&self.grpc, &self.mqtt);
+        // The doors take turns: of the utterances of devices that wait, at most one goes before each of ours.
+        let turns = (own.len() + 1).min(devices.len()) as f64 / devices.len().max(1) as f64;
+        let waiting = own.work() as f64 + turns * devices.work() as f64;
+        // More of them will come meanwhile, and have their turns as well: in the latest batches they had so much.
+        let joined = own.work() as f64 / (1.0 - self.devices_share.min(0.5));
+        // How far the batches are that run now is not known, so they count in full.
+        let ahead = self.running as f64 + waiting.max(joined);
+        self.time_for(ahead / self.limits.threads as f64)
+    }
+
+    /// One thread's time; zero while nothing is known of it.
+    fn time_for(&self, work: f64) -> Duration {
+        self.pace.map_or(Duration::ZERO, |pace| pace.time_for(work))
     }
 
     /// When the batch that is forming must start, if it may still grow.
@@ -240,22 +272,54 @@ impl<J> Admission<J> {
         let oldest =
             [self.grpc.front(), self.mqtt.front()].into_iter().flatten().map(|waiting| waiting.since);
         let start = oldest.min()? + self.limits.batch_wait;
-        if self.closed || self.depth() >= self.limits.max_batch || start <= now {
+        if self.closed || self.depth() >= self.limits.max_batch {
             return None;
         }
-        let deadlines = self.grpc.iter().chain(&self.mqtt).filter_map(|waiting| waiting.deadline);
-        deadlines.chain([start]).min()
+        let takes = self.time_for((self.grpc.work() + self.mqtt.work()) as f64);
+        let deadlines = self.grpc.iter().chain(self.mqtt.iter()).filter_map(|waiting| waiting.deadline);
+        let in_time = deadlines.map(|deadline| deadline.checked_sub(takes).unwrap_or(now));
+        in_time.chain([start]).min().filter(|&until| until > now)
     }
 
-    fn take_batch(&mut self) -> Vec<Admitted<J>> {
-        let size = self.depth().min(self.limits.max_batch);
-        let mut jobs = Vec::with_capacity(size);
-        while jobs.len() < size {
-            let waiting = self.queue_mut(self.turn).pop_front();
-            self.turn = self.turn.other();
-            jobs.extend(waiting.map(|waiting| Admitted { job: waiting.job, since: waiting.since }));
+    /// Takes turns until the batch is full, or would with one more utterance miss a deadline. On a slow machine it is full
+    /// earlier: while a batch runs, every request waits for it, and would be refused if that alone took `queue_wait`.
+    fn take_batch(&mut self, now: Instant, expired: &mut Vec<J>) -> Vec<Admitted<J>> {
+        let (mut jobs, mut hopeless) = (Vec::new(), Vec::new());
+        let (mut work, mut of_devices, mut patience) = (0, 0, self.limits.queue_wait / 2);
+        while jobs.len() < self.limits.max_batch {
+            let Some(first) = self.queue(self.turn).front() else {
+                if self.depth() == 0 {
+                    break;
+                }
+                self.turn = self.turn.other();
+                continue;
+            };
+            let own_patience = first.patience(now);
+            let fits_alone = self.time_for(first.work as f64) <= own_patience;
+            let with_it = (work + first.work, patience.min(own_patience));
+            if fits_alone && !jobs.is_empty() && self.time_for(with_it.0 as f64) > with_it.1 {
+                break;
+            }
+            let admitted = self.queue_mut(self.turn).pop().map(Waiting::admitted);
+            if fits_alone {
+                of_devices += if self.turn == Door::Mqtt { with_it.0 - work } else { 0 };
+                (work, patience) = with_it;
+                jobs.extend(admitted);
+                self.turn = self.turn.other();
+            } else {
+                hopeless.extend(admitted);
+            }
         }
-        self.running += jobs.len();
+        if work > 0 {
+            self.devices_share += SHARE_GAIN * (of_devices as f64 / work as f64 - self.devices_share);
+        } else if !hopeless.is_empty() {
+            jobs.push(hopeless.remove(0));
+        }
+        expired.extend(hopeless.into_iter().map(|admitted| admitted.job));
+        if !jobs.is_empty() {
+            self.busy += 1;
+            self.running += jobs.iter().map(|admitted| admitted.work).sum::<u64>();
+        }
         jobs
     }
 
@@ -266,29 +330,17 @@ impl<J> Admission<J> {
         }
     }
 
-    fn queue(&self, door: Door) -> &VecDeque<Waiting<J>> {
+    fn queue(&self, door: Door) -> &Queue<J> {
         match door {
             Door::Grpc => &self.grpc,
             Door::Mqtt => &self.mqtt,
         }
     }
 
-    fn queue_mut(&mut self, door: Door) -> &mut VecDeque<Waiting<J>> {
+    fn queue_mut(&mut self, door: Door) -> &mut Queue<J> {
         match door {
             Door::Grpc => &mut self.grpc,
             Door::Mqtt => &mut self.mqtt,
-        }
-    }
-}
-
-fn take_expired<J>(queue: &mut VecDeque<Waiting<J>>, now: Instant, expired: &mut Vec<J>) {
-    let is_expired = |waiting: &Waiting<J>| waiting.deadline.is_some_and(|deadline| deadline <= now);
-    let mut index = 0;
-    while index < queue.len() {
-        if is_expired(&queue[index]) {
-            expired.extend(queue.remove(index).map(|waiting| waiting.job));
-        } else {
-            index += 1;
         }
     }
 }
