@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rumqttc::v5::mqttbytes::v5::{PubAck, PubAckReason, Publish};
 
 use super::super::harness::fake_broker::{accept, hold};
+use super::super::harness::proxy::{PUBACK, Packet, Way};
 use super::super::harness::{Daemon, FakeBroker, Proxy, wait_for, wait_within};
 use super::super::soak::report;
 use super::promises::check;
@@ -29,7 +30,8 @@ fn parts() -> (FakeBroker, Proxy, Daemon) {
 /// After that only answers are published.
 #[track_caller]
 fn wait_for_status(proxy: &Proxy) {
-    wait_for("the status is published", || proxy.packets().iter().any(|packet| packet.topic == STATUS));
+    let acknowledged = |packet: &Packet| packet.way == Way::FromBroker && packet.kind == PUBACK;
+    wait_for("the status is acknowledged", || proxy.packets().iter().any(acknowledged));
 }
 
 fn say(fake: &FakeBroker, ids: std::ops::Range<usize>) {
@@ -144,7 +146,10 @@ fn never_and_then_again() {
     let progress = settle(&fake);
     check(&proxy.packets());
     assert_eq!(daemon.metric(CONNECTIONS), 2.0);
-    report("F8", &format!("never: noticed after {noticed:.1?}, all answered {progress:.1?} after they came again"));
+    report(
+        "F8",
+        &format!("never: noticed after {noticed:.1?}, all answered {progress:.1?} after they came again"),
+    );
 }
 
 /// The one that is missing keeps its packet identifier, which comes round again while the others are acknowledged.

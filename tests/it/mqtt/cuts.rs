@@ -113,7 +113,9 @@ impl Stage {
             std::thread::sleep(Duration::from_millis(5));
         }
         let Some(cut) = self.proxy.last_cut() else { return false };
-        wait_within(BACK, "it is subscribed again", || self.proxy.lines() > line + 1 && self.daemon.ready().is_ok());
+        wait_within(BACK, "it is subscribed again", || {
+            self.proxy.lines() > line + 1 && self.daemon.ready().is_ok()
+        });
         note(&mut self.back, cut.elapsed());
         true
     }

@@ -20,7 +20,9 @@ pub(super) fn check(packets: &[Packet]) {
                 assert!(subscribed.contains(&packet.line), "published before it subscribed: {packet:?}");
                 published.insert(place, packet.utterance.as_str());
             }
-            (Way::FromBroker, PUBACK) if !packet.refused => answered.extend(published.remove(&place)),
+            (Way::FromBroker, PUBACK) if !packet.refused => {
+                answered.extend(published.remove(&place).filter(|utterance| !utterance.is_empty()));
+            }
             (Way::FromBroker, PUBLISH) => {
                 let arrival = (packet.packet_id, packet.utterance.as_str());
                 received.entry(packet.line).or_default().push_back(arrival);

@@ -56,7 +56,10 @@ fn each_has_its_end_and_the_next_is_answered() {
             let huge = sized(20, 200) * MIB;
             publish_zeros(mosquitto.port, huge);
             note(&mut next, answer_to_the_next(&mut device));
-            assert_eq!(daemon.metric("intentd_mqtt_events_total{event=\"received\"}"), (2 * 8 + 1 - 2) as f64);
+            assert_eq!(
+                daemon.metric("intentd_mqtt_events_total{event=\"received\"}"),
+                (2 * 8 + 1 - 2) as f64
+            );
         }
         assert_eq!(daemon.metric("intentd_mqtt_connections_total"), 1.0, "{protocol}\n{}", daemon.log());
         let (median, longest) = (millis(&next, 0.5), millis(&next, 1.0));
