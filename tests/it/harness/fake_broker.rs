@@ -26,7 +26,7 @@ pub(crate) struct FakeBroker {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Held {
     pub(crate) packet_id: u16,
-    pub(crate) since: Instant,
+    since: Instant,
 }
 
 struct State {
@@ -109,6 +109,15 @@ impl FakeBroker {
     /// Publishes of this connection without an acknowledgement, the oldest first.
     pub(crate) fn held(&self) -> Vec<Held> {
         self.state.lock().unwrap().line.as_ref().map_or_else(Vec::new, |line| line.held.clone())
+    }
+
+    /// Acknowledges every publish that has been held for so long.
+    pub(crate) fn acknowledge_older_than(&self, age: Duration) {
+        let mut state = self.state.lock().unwrap();
+        let held = state.line.as_ref().map_or_else(Vec::new, |line| line.held.clone());
+        for late in held.iter().take_while(|held| held.since.elapsed() >= age) {
+            state.acknowledge(PubAck::new(late.packet_id, None));
+        }
     }
 
     /// Acknowledges a publish, or what never was one.

@@ -41,9 +41,7 @@ fn flood(fake: &FakeBroker, more: &str, kind: &str) {
     let (mut most, mut sampled) = (before, start);
     while fake.owed() > 0 {
         assert!(start.elapsed() < limit, "{} of {utterances} are not answered after {limit:?}", fake.owed());
-        for late in fake.held().iter().filter(|held| held.since.elapsed() >= LATE) {
-            fake.acknowledge(late.packet_id);
-        }
+        fake.acknowledge_older_than(LATE);
         if sampled.elapsed() > Duration::from_millis(100) {
             most = most.max(daemon.resident_bytes());
             sampled = Instant::now();
