@@ -1,11 +1,17 @@
 //! Utterances over MQTT: what comes out of each route, what becomes of bad input, and that no fault loses one.
 
+mod acknowledgements;
+mod cuts;
 mod dead_letters;
 mod embedded;
 mod faults;
+mod flood;
 mod mqtt5;
 mod poison;
+mod promises;
 mod routes;
+mod silence;
+mod sizes;
 mod status;
 
 use std::collections::BTreeSet;
@@ -56,8 +62,15 @@ fn say(device: &mut Device, range: std::ops::Range<usize>) {
 /// The ids of the intents that come, until there are `wanted` different ones.
 #[track_caller]
 fn collect(device: &mut Device, wanted: usize, limit: Duration) -> BTreeSet<usize> {
-    let end = Instant::now() + limit;
     let mut ids = BTreeSet::new();
+    collect_more(device, &mut ids, wanted, limit);
+    ids
+}
+
+/// The same beside those that came before.
+#[track_caller]
+fn collect_more(device: &mut Device, ids: &mut BTreeSet<usize>, wanted: usize, limit: Duration) {
+    let end = Instant::now() + limit;
     while ids.len() < wanted {
         let left = end.saturating_duration_since(Instant::now());
         let Some(message) = device.receive_within(left, INTENT) else {
@@ -66,7 +79,14 @@ fn collect(device: &mut Device, wanted: usize, limit: Duration) -> BTreeSet<usiz
         };
         ids.insert(id_of(&message));
     }
-    ids
+}
+
+/// What the broker has kept of the daemon's status.
+#[track_caller]
+fn retained_state(port: u16) -> String {
+    let mut late = Device::v5(port);
+    late.subscribe(STATUS);
+    late.receive(STATUS).json()["state"].as_str().unwrap().to_owned()
 }
 
 #[track_caller]

@@ -1,9 +1,10 @@
 //! rumqttc for MQTT 3.1.1.
 
+use rumqttc::mqttbytes::Error;
 use rumqttc::mqttbytes::v4::{ConnAck, Publish as Packet, SubscribeReasonCode};
 use rumqttc::{
     AsyncClient, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, QoS, SubscribeFilter, Transport,
+    Outgoing, QoS, StateError, SubscribeFilter, Transport,
 };
 use tokio::sync::mpsc;
 
@@ -121,5 +122,14 @@ fn qos(level: u8) -> QoS {
 }
 
 fn why(error: &ConnectionError) -> Closed {
-    Closed { reason: reason(error), taken_over: false }
+    match error {
+        // The broker sends it again on each connection, for ever.
+        ConnectionError::MqttState(StateError::Deserialization(Error::PayloadSizeLimitExceeded(bytes))) => {
+            Closed::because(format!(
+                "the broker sends a packet of {bytes} bytes, and under MQTT 3.1.1 can't be told the limit of \
+                 {MAX_PACKET_BYTES_V311}; set mqtt.protocol to \"5\", or the broker's own limit for messages"
+            ))
+        }
+        error => Closed::because(reason(error)),
+    }
 }

@@ -1,9 +1,10 @@
-//! What the tests run against: the real daemon, a real mosquitto, a device, a recording proxy and a CA. Each has its own
-//! temporary folder and free ports on loopback, is bounded in time, and ends with its value.
+//! What the tests run against: the real daemon, a real mosquitto, a device, a recording proxy, a CA, and a broker that the
+//! test plays itself. Each has its own temporary folder and free ports on loopback, is bounded in time, and ends with its value.
 
 pub(crate) mod authority;
 pub(crate) mod daemon;
 pub(crate) mod device;
+pub(crate) mod fake_broker;
 pub(crate) mod inside;
 pub(crate) mod manager;
 pub(crate) mod mosquitto;
@@ -11,6 +12,7 @@ pub(crate) mod proxy;
 
 pub(crate) use daemon::Daemon;
 pub(crate) use device::{Device, Message};
+pub(crate) use fake_broker::FakeBroker;
 pub(crate) use mosquitto::Mosquitto;
 pub(crate) use proxy::Proxy;
 

@@ -51,6 +51,16 @@ impl Mosquitto {
         }
     }
 
+    /// SIGSTOP: its connections stand, and it does nothing.
+    pub(crate) fn freeze(&self) {
+        signal(self.child.as_ref().unwrap(), "STOP");
+    }
+
+    /// SIGCONT.
+    pub(crate) fn thaw(&self) {
+        signal(self.child.as_ref().unwrap(), "CONT");
+    }
+
     /// Starts it again.
     pub(crate) fn resume(&mut self) {
         let child = Command::new("mosquitto")

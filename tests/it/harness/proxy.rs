@@ -1,10 +1,10 @@
-//! A TCP proxy between daemon and broker that writes down every MQTT packet, and can cut the line.
+//! A TCP proxy between daemon and broker that writes down every MQTT packet, and can cut the line, after any byte.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Which way a packet went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,12 @@ pub(crate) struct Packet {
     pub(crate) packet_id: u16,
     /// Of PUBLISH.
     pub(crate) topic: String,
+    /// Of PUBLISH: the `id` of the utterance in its payload, which is JSON; else empty.
+    pub(crate) utterance: String,
+    /// Of PUBACK: it says that the publish was not taken (MQTT 5).
+    pub(crate) refused: bool,
+    /// Of all of it.
+    pub(crate) bytes: usize,
 }
 
 /// Packet types of MQTT.
@@ -43,7 +49,11 @@ pub(crate) struct Proxy {
 struct Shared {
     packets: Mutex<Vec<Packet>>,
     open: Mutex<Vec<TcpStream>>,
+    lines: AtomicUsize,
     holding: AtomicBool,
+    /// Where the next line is to be cut: after so many bytes that go this way.
+    next_cut: Mutex<Option<(Way, usize)>>,
+    last_cut: Mutex<Option<Instant>>,
     /// Writes no packets down.
     forgetful: bool,
 }
@@ -69,8 +79,11 @@ impl Proxy {
                 let Ok(upstream) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
                 client.set_nodelay(true).and(upstream.set_nodelay(true)).unwrap();
                 shared.open.lock().unwrap().push(client.try_clone().unwrap());
-                forward(&client, &upstream, (line, Way::ToBroker), &shared);
-                forward(&upstream, &client, (line, Way::FromBroker), &shared);
+                shared.lines.store(line + 1, Ordering::SeqCst);
+                let cut = shared.next_cut.lock().unwrap().take();
+                let limit = |way| cut.filter(|cut| cut.0 == way).map_or(usize::MAX, |cut| cut.1);
+                forward(&client, &upstream, (line, Way::ToBroker), limit(Way::ToBroker), &shared);
+                forward(&upstream, &client, (line, Way::FromBroker), limit(Way::FromBroker), &shared);
             }
         });
         proxy
@@ -81,9 +94,25 @@ impl Proxy {
         self.shared.packets.lock().unwrap().clone()
     }
 
+    /// How many lines there have been.
+    pub(crate) fn lines(&self) -> usize {
+        self.shared.lines.load(Ordering::SeqCst)
+    }
+
     /// Lets nothing through to the broker, or all again.
     pub(crate) fn hold(&self, holding: bool) {
         self.shared.holding.store(holding, Ordering::SeqCst);
+    }
+
+    /// Cuts the next line after so many bytes that went this way.
+    pub(crate) fn cut_next(&self, way: Way, after: usize) {
+        *self.shared.next_cut.lock().unwrap() = Some((way, after));
+        *self.shared.last_cut.lock().unwrap() = None;
+    }
+
+    /// When that happened.
+    pub(crate) fn last_cut(&self) -> Option<Instant> {
+        *self.shared.last_cut.lock().unwrap()
     }
 
     /// Ends every open connection at once.
@@ -95,14 +124,22 @@ impl Proxy {
 }
 
 /// A packet is written down before it goes on, so that what it causes stands behind it.
-fn forward(from: &TcpStream, to: &TcpStream, (line, way): (usize, Way), shared: &Arc<Shared>) {
+fn forward(
+    from: &TcpStream,
+    to: &TcpStream,
+    (line, way): (usize, Way),
+    mut limit: usize,
+    shared: &Arc<Shared>,
+) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     let shared = Arc::clone(shared);
     std::thread::spawn(move || {
         let mut pending = Vec::new();
         let mut buffer = [0; 4096];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
-            pending.extend_from_slice(&buffer[..read]);
+            let passed = read.min(limit);
+            limit -= passed;
+            pending.extend_from_slice(&buffer[..passed]);
             while way == Way::ToBroker && shared.holding.load(Ordering::SeqCst) {
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -112,7 +149,11 @@ fn forward(from: &TcpStream, to: &TcpStream, (line, way): (usize, Way), shared: 
                 }
                 pending.drain(..length);
             }
-            if to.write_all(&buffer[..read]).is_err() {
+            if to.write_all(&buffer[..passed]).is_err() {
+                break;
+            }
+            if limit == 0 {
+                *shared.last_cut.lock().unwrap() = Some(Instant::now());
                 break;
             }
         }
@@ -135,15 +176,36 @@ fn parse(bytes: &[u8], line: usize, way: Way) -> Option<(Packet, usize)> {
     let body = bytes.get(at..at + length)?;
     let number = |at: usize| body.get(at..at + 2).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
     let (kind, qos) = (first >> 4, first >> 1 & 3);
-    let mut packet = Packet { line, way, kind, packet_id: 0, topic: String::new() };
+    let mut packet = Packet {
+        line,
+        way,
+        kind,
+        packet_id: 0,
+        topic: String::new(),
+        utterance: String::new(),
+        refused: false,
+        bytes: at + length,
+    };
     match kind {
         PUBLISH => {
             let topic = usize::from(number(0));
             packet.topic = String::from_utf8_lossy(&body[2..2 + topic]).into_owned();
             packet.packet_id = if qos > 0 { number(2 + topic) } else { 0 };
+            packet.utterance = id(&body[2 + topic..]).unwrap_or_default();
         }
-        PUBACK => packet.packet_id = number(0),
+        PUBACK => {
+            packet.packet_id = number(0);
+            packet.refused = body.get(2).is_some_and(|reason| *reason >= 0x80);
+        }
         _ => {}
     }
     Some((packet, at + length))
+}
+
+/// The first `"id": "..."`, which in all that these tests say and hear is the utterance's.
+fn id(payload: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(payload);
+    let (_, after) = text.split_once("\"id\":")?;
+    let (id, _) = after.trim_start().strip_prefix('"')?.split_once('"')?;
+    Some(id.to_owned())
 }

@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;
 
-use super::super::harness::proxy::{PUBACK, PUBLISH, Packet, SUBSCRIBE, Way};
+use super::super::harness::proxy::{PUBACK, Packet, Way};
 use super::super::harness::{Daemon, Device, Mosquitto, PATIENCE, Proxy, free_port, wait_for, wait_within};
+use super::promises::check;
 use super::{INTENT, STATUS, broker, collect, say};
 
 fn listener(port: u16) -> Device {
@@ -27,36 +28,7 @@ fn an_utterance_is_acknowledged_after_its_intent_in_the_order_of_receipt() {
         wait_for("100 acknowledgements", || {
             proxy.packets().iter().filter(|p| acknowledged(p)).count() == 100
         });
-        check_order(&proxy.packets(), protocol);
-    }
-}
-
-/// On every connection: subscribed before it published; never more acknowledged than answered; in order of receipt.
-fn check_order(packets: &[Packet], what: &str) {
-    for line in 0..=packets.iter().map(|packet| packet.line).max().unwrap_or(0) {
-        let (mut received, mut acknowledged, mut intents, mut answered) =
-            (Vec::new(), Vec::new(), Vec::new(), 0);
-        let mut subscribed = false;
-        for packet in packets.iter().filter(|packet| packet.line == line) {
-            match (packet.way, packet.kind) {
-                (Way::ToBroker, SUBSCRIBE) => subscribed = true,
-                (Way::ToBroker, PUBLISH) => {
-                    assert!(subscribed, "{what}: published before it subscribed");
-                    intents.extend((packet.topic == INTENT).then_some(packet.packet_id));
-                }
-                (Way::FromBroker, PUBACK) => {
-                    answered += usize::from(intents.contains(&packet.packet_id));
-                    intents.retain(|id| *id != packet.packet_id);
-                }
-                (Way::FromBroker, PUBLISH) => received.push(packet.packet_id),
-                (Way::ToBroker, PUBACK) => {
-                    acknowledged.push(packet.packet_id);
-                    assert!(acknowledged.len() <= answered, "{what}: acknowledged before its intent was");
-                }
-                _ => {}
-            }
-        }
-        assert_eq!(acknowledged, received[..acknowledged.len()], "{what}: the order of receipt");
+        check(&proxy.packets());
     }
 }
 
@@ -120,22 +92,7 @@ fn a_cut_line_loses_nothing_and_mixes_nothing_up() {
     }
     collect(&mut device, 250, PATIENCE);
     wait_for("nothing is in flight", || daemon.metric("intentd_mqtt_in_flight") == 0.0);
-    check_acknowledgements(&proxy.packets());
-}
-
-/// Nothing is acknowledged on a connection that didn't bring it.
-fn check_acknowledgements(packets: &[Packet]) {
-    for (i, packet) in packets.iter().enumerate() {
-        if packet.way == Way::ToBroker && packet.kind == PUBACK {
-            let brought = packets[..i].iter().any(|earlier| {
-                earlier.line == packet.line
-                    && earlier.way == Way::FromBroker
-                    && earlier.kind == PUBLISH
-                    && earlier.packet_id == packet.packet_id
-            });
-            assert!(brought, "{packet:?} acknowledges what came on another connection");
-        }
-    }
+    check(&proxy.packets());
 }
 
 /// mosquitto 2.0.11 does, once there is a backlog and acknowledgements flow.
@@ -148,7 +105,7 @@ fn a_broker_that_ignores_the_receive_maximum_loses_nothing() {
     device.subscribe(STATUS);
     say(&mut device, 0..200);
     collect(&mut device, 200, PATIENCE);
-    check_order(&proxy.packets(), "receive maximum 4");
+    check(&proxy.packets());
     // It came back each time without its last will.
     while let Some(status) = device.receive_within(Duration::from_millis(100), STATUS) {
         assert_eq!(status.json()["state"], "online");
