@@ -223,8 +223,8 @@ async fn a_peer_that_takes_no_answer_is_cut_off() {
     healthy.is_back(&daemon);
 }
 
-/// Streams of such a peer, and utterances in each: more than may wait for their answers to be read.
-const SHUT: u32 = 32;
+/// Streams of such a peer, too few to make others wait, and utterances in each, more than may wait for their answers to be read.
+const SHUT: u32 = 3;
 const WAITING: usize = 40;
 
 /// A window that is never opened holds its own streams and nothing else: the work behind them ends.
