@@ -5,8 +5,11 @@ mod embedded;
 mod faults;
 mod mqtt5;
 mod poison;
+mod probe;
+mod refusals;
 mod routes;
 mod status;
+mod takeover;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

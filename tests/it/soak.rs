@@ -13,12 +13,12 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 
 /// The short or the long form.
-fn sized<T>(short: T, long: T) -> T {
+pub(crate) fn sized<T>(short: T, long: T) -> T {
     if std::env::var_os("INTENTD_SOAK").is_some() { long } else { short }
 }
 
 /// One line for the report, which `scripts/soak` collects.
-fn report(fault: &str, figures: &str) {
+pub(crate) fn report(fault: &str, figures: &str) {
     println!("FIGURE {fault}: {figures}");
 }
 
