@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use intentd_core::topic::filters_overlap;
 
 use super::read::Reader;
-use super::{Broker, Config, Grpc, Mqtt};
+use super::{Broker, Config, Grpc, Mqtt, Protocol};
 use crate::grpc::Access;
 use crate::tls;
 
@@ -24,6 +24,7 @@ pub(super) fn contradictions(config: &Config, read: &mut Reader) {
             read.mistake(&mistake.key, mistake.message);
         }
         shared_sessions(mqtt, read);
+        probe(mqtt, read);
         loops(mqtt, &config.gateway, read);
     }
     same_port(config, read);
@@ -70,6 +71,17 @@ fn shared_sessions(mqtt: &Mqtt, read: &mut Reader) {
         read.mistake(
             "mqtt.session_expiry",
             "with a shared subscription 5min at most: the broker keeps an absent daemon's share for that long",
+        );
+    }
+}
+
+fn probe(mqtt: &Mqtt, read: &mut Reader) {
+    if mqtt.probe && mqtt.protocol == Protocol::V311 {
+        read.mistake(
+            "mqtt.probe",
+            "needs MQTT 5: a broker of MQTT 3.1.1, such as the embedded one, acknowledges a publication that it forbids \
+             like any other, so a probe that does not come back would prove nothing; set mqtt.probe = false, or \
+             mqtt.protocol = \"5\" and mqtt.broker to a broker that speaks it",
         );
     }
 }

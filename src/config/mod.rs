@@ -16,7 +16,6 @@ use std::time::Duration;
 use config::{Environment, File, FileFormat};
 use intentd_core::topic::Route as Topics;
 
-use crate::credentials::Secret;
 use crate::tls::{ClientFiles, ServerFiles};
 use read::Reader;
 
@@ -77,14 +76,16 @@ pub struct Mqtt {
     pub client_id: String,
     /// User name at the broker.
     pub username: Option<String>,
-    /// Password at the broker.
-    pub password: Option<Secret>,
+    /// File with the password at the broker, read for each connection.
+    pub password_file: Option<PathBuf>,
     /// How long the broker keeps the session.
     pub session_expiry: Duration,
     /// Utterances that the broker may hand over before the first is acknowledged.
     pub receive_maximum: u16,
     /// Silence after which the connection counts as dead.
     pub keep_alive: Duration,
+    /// Whether it is tried out that the broker delivers what it has granted (MQTT 5).
+    pub probe: bool,
     /// Where Response Topics may lie.
     pub response_prefixes: Vec<String>,
     /// What is listened to, at least one.
@@ -293,10 +294,11 @@ impl Mqtt {
             broker: broker.clone().unwrap_or(Broker::Embedded(embedded)),
             client_id: read.optional("mqtt.client_id").unwrap_or_else(|| format!("intentd-{gateway}")),
             username: read.optional("mqtt.username"),
-            password: read.secret("mqtt.password_file"),
+            password_file: read.secret("mqtt.password_file"),
             session_expiry: read.duration("mqtt.session_expiry", "0s", "49d"),
             receive_maximum: read.whole("mqtt.receive_maximum", 1, 1024),
             keep_alive: read.duration("mqtt.keep_alive", "5s", "10min"),
+            probe: read.choice("mqtt.probe", &[("false", false), ("true", true)]),
             response_prefixes: read.list("mqtt.response_prefixes"),
             routes: read.routes("mqtt.routes"),
         };

@@ -1,7 +1,7 @@
 //! Typed access to the tree of settings; every mistake is noted under its key and reading goes on.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -216,15 +216,13 @@ impl Reader {
         parsed.unwrap_or_default()
     }
 
-    pub(super) fn secret(&mut self, key: &str) -> Option<Secret> {
-        let path = self.optional(key)?;
-        match Secret::read(Path::new(&path)) {
-            Ok(secret) => Some(secret),
-            Err(message) => {
-                self.mistake(key, message);
-                None
-            }
+    /// The file of a secret, which can be read now. Whoever uses the secret reads it again.
+    pub(super) fn secret(&mut self, key: &str) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        if let Err(message) = Secret::read(&path) {
+            self.mistake(key, message);
         }
+        Some(path)
     }
 
     /// None when switched off.

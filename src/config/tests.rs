@@ -133,6 +133,23 @@ fn loops_are_refused() {
 }
 
 #[test]
+fn a_probe_needs_mqtt_5_and_says_why() {
+    let probe = |broker: &str, protocol: &str| {
+        load(&[("mqtt.probe", "true"), ("mqtt.broker", broker), ("mqtt.protocol", protocol)])
+    };
+    assert!(probe("mqtt://b", "5").unwrap().mqtt.unwrap().probe);
+    for (broker, protocol) in [("mqtt://b", "3.1.1"), ("embedded", "5")] {
+        let told = probe(broker, protocol).unwrap_err();
+        assert_eq!(told.0.len(), 1, "{told}");
+        assert!(
+            told.0[0].key == "mqtt.probe" && told.to_string().contains("acknowledges a publication"),
+            "{told}"
+        );
+    }
+    assert_eq!(mistakes(load(&[("mqtt.probe", "perhaps")])), ["mqtt.probe"]);
+}
+
+#[test]
 fn doors_stay_on_loopback() {
     let open = load(&[("grpc.listen", "0.0.0.0:50051")]).unwrap_err().to_string();
     for part in ["grpc.listen", "grpc.tls.cert", "grpc.tls.key", "grpc.tls.client_ca", "grpc.tokens_file"] {
@@ -203,7 +220,7 @@ fn a_password_is_never_printed() {
     let path = file.to_string_lossy().into_owned();
     let config = load(&[("mqtt.password_file", &path)]).unwrap();
     assert!(!format!("{config:?}").contains("canary"));
-    assert_eq!(config.mqtt.unwrap().password.unwrap().expose(), "canary-4711");
+    assert_eq!(config.mqtt.unwrap().password_file, Some(file));
     let flags = vec![("mqtt.password_file".to_owned(), path)];
     assert!(!show(&Sources { file: None, flags }).unwrap().contains("canary"));
     assert_eq!(mistakes(load(&[("mqtt.password_file", "/nonexistent")])), ["mqtt.password_file"]);

@@ -42,6 +42,10 @@ impl Routes {
     /// Looks at a message. The first route that it matches counts.
     pub(super) fn inbound(&self, message: Message, now: SystemTime) -> Inbound {
         let packet = (message.qos > 0).then_some(message.packet_id);
+        // Of this daemon or of another one at the same broker: nobody waits for an answer.
+        if message.probe.is_some() {
+            return Inbound::Ignored { packet, why: Ignored::Probe };
+        }
         let matched = |(i, route): (usize, &Route)| Some((i, route.topics.matches(&message.topic)?));
         let Some((index, captures)) = self.routes.iter().enumerate().find_map(matched) else {
             return Inbound::Ignored { packet, why: Ignored::Unrouted };

@@ -35,7 +35,7 @@ pub fn start(
     health: Health,
     stop: watch::Receiver<bool>,
 ) -> JoinHandle<()> {
-    if config.password.is_some() && config.broker.is_overheard() {
+    if config.password_file.is_some() && config.broker.is_overheard() {
         tracing::warn!(
             "the broker's password and all utterances go over the network in plain text; use mqtts://"
         );

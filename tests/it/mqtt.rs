@@ -8,11 +8,14 @@ mod faults;
 mod flood;
 mod mqtt5;
 mod poison;
+mod probe;
 mod promises;
+mod refusals;
 mod routes;
 mod silence;
 mod sizes;
 mod status;
+mod takeover;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

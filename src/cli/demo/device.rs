@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::cli::Failure;
 use crate::config::{Broker, Codec, Mqtt};
+use crate::credentials::Secret;
 use crate::proto::ParseResponse;
 
 /// The daemon connects, subscribes and says so within this time.
@@ -62,8 +63,9 @@ impl<'a> Device<'a> {
         let mut options = MqttOptions::new(format!("intentd-demo-{}", std::process::id()), &host, port);
         options.set_keep_alive(KEEP_ALIVE);
         if let Some(username) = &mqtt.username {
-            options
-                .set_credentials(username, mqtt.password.as_ref().map_or("", |password| password.expose()));
+            let password =
+                mqtt.password_file.as_deref().map(Secret::read).transpose().map_err(Failure::config)?;
+            options.set_credentials(username, password.as_ref().map_or("", Secret::expose));
         }
         let (client, mut events) = AsyncClient::new(options, REQUESTS);
         // Else an utterance waits up to 40 ms for the acknowledgement of the packet before it.

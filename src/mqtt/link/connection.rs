@@ -6,6 +6,7 @@
 //! link never waits for it: what rumqttc has no room for is kept here and tried again on the next turn.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,7 +50,8 @@ pub(super) struct Settings {
     /// Files for TLS; none: plain text.
     pub(super) tls: Option<ClientFiles>,
     pub(super) client_id: String,
-    pub(super) login: Option<(String, Option<Secret>)>,
+    /// User name and the file with the password.
+    pub(super) login: Option<(String, Option<PathBuf>)>,
     pub(super) keep_alive: Duration,
     pub(super) session_expiry: Duration,
     pub(super) receive_maximum: u16,
@@ -69,6 +71,8 @@ pub(super) struct Publish {
     pub(super) id: Option<String>,
     /// MQTT 5.
     pub(super) correlation: Option<Bytes>,
+    /// MQTT 5: the token of a probe.
+    pub(super) probe: Option<String>,
 }
 
 /// A message from the broker.
@@ -88,6 +92,8 @@ pub(in crate::mqtt) struct Message {
     pub(in crate::mqtt) correlation: Option<Bytes>,
     /// MQTT 5: user property `id`.
     pub(in crate::mqtt) id: Option<String>,
+    /// It is a probe, whoever's, with this token.
+    pub(in crate::mqtt) probe: Option<String>,
 }
 
 /// What one filter asks for.
@@ -96,6 +102,8 @@ pub(super) struct Subscription {
     pub(super) filter: String,
     pub(super) qos: u8,
     pub(super) shared: bool,
+    /// MQTT 5: what we publish ourselves doesn't come back.
+    pub(super) no_local: bool,
 }
 
 /// What the broker allows on this connection.
@@ -114,8 +122,8 @@ pub(super) struct Limits {
 pub(super) enum Event<T> {
     /// CONNACK.
     Connected { session_present: bool, limits: Limits },
-    /// SUBACK: the first refused filter, if any, as (its place in the request, reason).
-    Subscribed { refused: Option<(usize, String)> },
+    /// SUBACK: the refused filters, each as (its place in the request, reason).
+    Subscribed { refused: Vec<(usize, String)> },
     /// UNSUBACK.
     Unsubscribed,
     /// PUBLISH.
@@ -130,14 +138,24 @@ pub(super) enum Event<T> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Closed {
     pub(super) reason: String,
-    /// Another client connected with our id.
-    pub(super) taken_over: bool,
+    pub(super) end: End,
+}
+
+/// What kind of end it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The broker says that another client has connected with our id.
+    TakenOver,
+    /// The broker closed without a word.
+    Silent,
+    /// Anything else.
+    Other,
 }
 
 impl Closed {
-    /// Not for another client's sake.
+    /// For a reason of its own.
     pub(super) fn because(reason: String) -> Self {
-        Self { reason, taken_over: false }
+        Self { reason, end: End::Other }
     }
 }
 
@@ -178,6 +196,12 @@ pub(super) enum Request {
     Disconnect,
 }
 
+/// What the broker is shown.
+pub(super) struct Login {
+    pub(super) user: String,
+    pub(super) password: Option<Secret>,
+}
+
 /// A connection that is being made, stands, or has ended.
 pub(super) struct Connection<T> {
     client: Client,
@@ -197,17 +221,18 @@ enum Client {
 }
 
 impl<T> Connection<T> {
-    /// Begins to connect. Certificates and keys are read for each connection, so that renewed ones count by themselves.
+    /// Begins to connect. Certificates, keys and the password are read for each connection, so that renewed ones count by
+    /// themselves.
     pub(super) fn open(settings: &Settings) -> Result<Self, Mistake> {
         let (sender, events) = mpsc::channel(EVENT_BACKLOG);
-        let transport = transport(settings)?;
+        let (transport, login) = (transport(settings)?, login(settings)?);
         let (client, poll) = match settings.protocol {
             Protocol::V5 => {
-                let (client, event_loop) = v5::open(settings, transport, request_capacity(settings));
+                let (client, event_loop) = v5::open(settings, transport, login, request_capacity(settings));
                 (Client::V5(client), tokio::spawn(v5::poll(event_loop, sender)))
             }
             Protocol::V311 => {
-                let (client, event_loop) = v311::open(settings, transport, request_capacity(settings));
+                let (client, event_loop) = v311::open(settings, transport, login, request_capacity(settings));
                 (Client::V311(client), tokio::spawn(v311::poll(event_loop, sender)))
             }
         };
@@ -270,7 +295,8 @@ impl<T> Connection<T> {
                 None
             }
             Raw::SubAck { packet_id, codes } if self.subscribe_id == Some(packet_id) => {
-                let refused = codes.into_iter().enumerate().find_map(|(i, code)| Some((i, code.err()?)));
+                let refused = codes.into_iter().enumerate().filter_map(|(i, code)| Some((i, code.err()?)));
+                let refused = refused.collect();
                 Some(Event::Subscribed { refused })
             }
             Raw::SubAck { .. } | Raw::Turned => None,
@@ -318,15 +344,12 @@ fn transport(settings: &Settings) -> Result<Transport, Mistake> {
     Ok(Transport::tls_with_config(TlsConfiguration::Rustls(tls::client(files, &tls::BROKER)?)))
 }
 
-/// Why a connection ended, in words that help where TLS is the reason.
-pub(super) fn reason(error: &(dyn std::error::Error + 'static)) -> String {
-    let in_handshake = error.source().is_some_and(|source| source.is::<rumqttc::TlsError>());
-    tls::explain(error, &tls::BROKER).unwrap_or_else(|| match in_handshake {
-        true => format!(
-            "{error}: the broker broke the TLS handshake off; set mqtt.broker to its TLS port, 8883 as a rule"
-        ),
-        false => error.to_string(),
-    })
+/// User name and password.
+fn login(settings: &Settings) -> Result<Option<Login>, Mistake> {
+    let Some((user, file)) = &settings.login else { return Ok(None) };
+    let password = file.as_deref().map(Secret::read).transpose();
+    let password = password.map_err(|why| Mistake::new("mqtt.password_file", why))?;
+    Ok(Some(Login { user: user.clone(), password }))
 }
 
 /// Acknowledgements and publishes share rumqttc's channel.

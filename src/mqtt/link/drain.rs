@@ -16,10 +16,11 @@ const GOODBYE: Duration = Duration::from_secs(1);
 impl Link {
     pub(super) async fn drain(&mut self, tick: &mut tokio::time::Interval) {
         self.rejoin(tick).await;
-        if !matches!(self.phase, Phase::Subscribed { .. }) {
+        if !matches!(self.phase, Phase::Subscribed { .. } | Phase::Probing | Phase::Refused { .. }) {
             tracing::info!(in_flight = self.delivery.in_flight(), "stopped without a broker");
             return;
         }
+        self.phase = Phase::Draining;
         self.publish_status(State::Draining);
         let unsubscribing = self.leave_groups();
         self.finish(tick, unsubscribing).await;

@@ -5,9 +5,14 @@
 
 mod connection;
 mod drain;
+mod explain;
 mod perform;
+mod probe;
+mod reconnect;
 mod seldom;
 mod setup;
+mod subscribe;
+mod takeover;
 mod tokens;
 mod v311;
 mod v5;
@@ -21,8 +26,10 @@ use intentd_core::{ModelRef, ParseError};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use self::connection::{Closed, Connection, Event, Limits, Settings, Subscription};
+use self::connection::{Connection, Event, Limits, Settings, Subscription};
+use self::probe::Probe;
 use self::seldom::Seldom;
+use self::takeover::Takeover;
 use super::inbound::{Inbound, Routes};
 use super::outbound::{self, State};
 use crate::config::Mqtt;
@@ -37,12 +44,6 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// A connection that has held for so long after its SUBACK is a good one.
 const PROVEN_AFTER: Duration = Duration::from_secs(5);
-
-/// The same after another client took our id: two that take turns must not do so faster than this.
-const PROVEN_AFTER_TAKEOVER: Duration = Duration::from_secs(60);
-
-/// A publish without a PUBACK for so many keep-alives means that the broker answers pings and nothing else.
-const SILENT_KEEP_ALIVES: u32 = 3;
 
 /// What inference made of an utterance, encoded.
 type Understood = Result<Vec<Bytes>, ParseError>;
@@ -62,7 +63,8 @@ pub(super) struct Link {
     limits: Option<Limits>,
     phase: Phase,
     backoff: Backoff,
-    taken_over: bool,
+    takeover: Takeover,
+    probe: Option<Probe>,
     /// Left of our own accord and not back yet; the retained status still says online.
     rejoining: bool,
     seldom: Seldom,
@@ -78,6 +80,7 @@ pub(super) struct Link {
 enum Token {
     Answer(Publication),
     Status(State),
+    Probe(usize),
 }
 
 /// Where the connection stands.
@@ -89,12 +92,16 @@ enum Phase {
     Connecting { why: String },
     /// Connected; SUBSCRIBE is under way.
     Subscribing { since: Instant },
-    /// The broker refused a subscription; it is asked again then.
+    /// SUBACK came; whether the broker delivers is yet to be seen.
+    Probing,
+    /// The broker refused a subscription, or grants it and delivers nothing; it is asked again then.
     Refused { until: Instant, why: String },
     /// Utterances arrive.
     Subscribed { since: Instant },
     /// Disconnecting in order to connect again; given up then.
     Leaving { until: Instant },
+    /// The stop has begun; nothing is tried again.
+    Draining,
 }
 
 /// What made the loop turn.
@@ -129,7 +136,8 @@ impl Link {
             limits: None,
             phase: Phase::Waiting { until: Instant::now(), why: "not connected yet".to_owned() },
             backoff: Backoff::default(),
-            taken_over: false,
+            takeover: Takeover::default(),
+            probe: setup::probe(config),
             rejoining: false,
             seldom: Seldom::default(),
             parses: JoinSet::new(),
@@ -201,46 +209,17 @@ impl Link {
             Event::Published { token: Token::Status(state), refused: Some(code) } => {
                 tracing::warn!(?state, code, topic = self.status_topic, "the broker refused the status");
             }
+            Event::Published { token: Token::Probe(index), refused } => {
+                self.on_probe_published(now, index, refused);
+            }
             Event::Closed(closed) => self.on_closed(now, closed),
             Event::Published { token: Token::Status(_), refused: None } | Event::Unsubscribed => {}
         }
     }
 
-    fn on_connected(&mut self, now: Instant, session_present: bool, limits: Limits) {
-        tracing::info!(session_present, window = limits.window, "connected to the broker");
-        self.metrics.mqtt_connections.inc();
-        self.limits = Some(limits);
-        // Before any publish, so that what the broker holds back for us comes at once.
-        self.subscribe(now);
-        let actions = self.delivery.on_connected(now, session_present, limits.window);
-        self.perform(now, actions);
-    }
-
-    /// On every connection: the broker may have lost the subscription with its session, and to repeat it is harmless.
-    fn subscribe(&mut self, now: Instant) {
-        self.phase = Phase::Subscribing { since: now };
-        if let Some(connection) = &mut self.connection {
-            connection.request(connection::Request::Subscribe(self.subscriptions.clone()));
-        }
-    }
-
-    fn on_subscribed(&mut self, now: Instant, refused: Option<(usize, String)>) {
-        if let Some((index, reason)) = refused {
-            let filter =
-                self.subscriptions.get(index).map_or("", |subscription| subscription.filter.as_str());
-            let why = format!("the broker refused the subscription {filter}: {reason}");
-            tracing::warn!(filter, reason, "the broker refused a subscription");
-            self.phase = Phase::Refused { until: now + self.backoff.next(fastrand::f64()), why };
-            return;
-        }
-        self.phase = Phase::Subscribed { since: now };
-        self.rejoining = false;
-        self.publish_status(State::Online);
-        tracing::info!("subscribed");
-    }
-
     fn on_message(&mut self, now: Instant, message: Message) {
         self.count("received", 1);
+        self.on_probe_message(now, &message);
         let actions = match self.routes.inbound(message, std::time::SystemTime::now()) {
             Inbound::Arrival { mut arrival, response_topic_ignored } => {
                 if let Ok(accepted) = &arrival.content {
@@ -270,70 +249,14 @@ impl Link {
         let actions = self.delivery.on_tick(now);
         self.perform(now, actions);
         match &self.phase {
-            Phase::Waiting { until, why } if *until <= now => {
-                self.phase = Phase::Connecting { why: why.clone() };
-                match Connection::open(&self.settings) {
-                    Ok(connection) => self.connection = Some(connection),
-                    Err(mistake) => self.on_closed(now, Closed::because(mistake.to_string())),
-                }
-            }
+            Phase::Waiting { until, why } if *until <= now => self.connect(now, why.clone()),
             Phase::Refused { until, .. } if *until <= now => self.subscribe(now),
             Phase::Leaving { until } if *until <= now => self.connect_again(now),
-            Phase::Subscribed { since } => {
-                let proven = if self.taken_over { PROVEN_AFTER_TAKEOVER } else { PROVEN_AFTER };
-                if now.duration_since(*since) >= proven {
-                    self.backoff.reset();
-                    self.taken_over = false;
-                }
-            }
+            Phase::Probing => self.judge_probe(now),
+            Phase::Subscribed { since } if now.duration_since(*since) >= PROVEN_AFTER => self.backoff.reset(),
             _ => {}
         }
         self.check_silence(now);
-    }
-
-    /// A broker that answers pings but nothing else would hold the window, or the subscription, for ever.
-    fn check_silence(&mut self, now: Instant) {
-        let asked = match self.phase {
-            Phase::Subscribing { since } => Some(since),
-            _ => self.connection.as_ref().and_then(Connection::oldest_publish),
-        };
-        let limit = SILENT_KEEP_ALIVES * self.settings.keep_alive;
-        if asked.is_some_and(|asked| now.saturating_duration_since(asked) > limit) {
-            let reason = "the broker acknowledges neither subscriptions nor publications".to_owned();
-            self.on_closed(now, Closed::because(reason));
-        }
-    }
-
-    /// The broker sent more than there is place for. It sends the rest again on a new connection, and all before it is
-    /// answered by now. With a DISCONNECT, so that the last will stays where it is.
-    fn leave(&mut self, now: Instant) {
-        self.delivery.on_disconnected();
-        if let Some(connection) = &mut self.connection {
-            connection.request(connection::Request::Disconnect);
-        }
-        self.rejoining = true;
-        self.phase = Phase::Leaving { until: now + TICK };
-    }
-
-    /// Not a failure, so it doesn't wait longer each time.
-    fn connect_again(&mut self, now: Instant) {
-        self.connection = None;
-        self.limits = None;
-        let why = "connecting again, for what was left to the broker".to_owned();
-        self.phase = Phase::Waiting { until: now + Backoff::FLOOR, why };
-    }
-
-    /// The next connection is a new client.
-    fn on_closed(&mut self, now: Instant, closed: Closed) {
-        self.connection = None;
-        self.limits = None;
-        self.rejoining = false;
-        self.delivery.on_disconnected();
-        self.taken_over |= closed.taken_over;
-        let wait = self.backoff.next(fastrand::f64());
-        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        tracing::warn!(reason = closed.reason, retry_in_ms = millis, "no connection to the broker");
-        self.phase = Phase::Waiting { until: now + wait, why: closed.reason };
     }
 
     fn publish_status(&mut self, state: State) {
@@ -348,7 +271,11 @@ impl Link {
             Phase::Waiting { until, .. } | Phase::Refused { until, .. } | Phase::Leaving { until } => {
                 Some(*until)
             }
-            Phase::Connecting { .. } | Phase::Subscribing { .. } | Phase::Subscribed { .. } => None,
+            Phase::Probing => self.probe.as_ref().map(Probe::due),
+            Phase::Connecting { .. }
+            | Phase::Subscribing { .. }
+            | Phase::Subscribed { .. }
+            | Phase::Draining => None,
         };
         let far = Instant::now() + TICK;
         [retry, self.delivery.next_tick()].into_iter().flatten().fold(far, Instant::min)
@@ -365,6 +292,8 @@ impl Link {
             }
             Phase::Subscribed { .. } => MqttState::Subscribed,
             Phase::Subscribing { .. } => MqttState::Unready("subscribing".to_owned()),
+            Phase::Probing => MqttState::Unready(self.probe.as_ref().map(Probe::awaited).unwrap_or_default()),
+            Phase::Draining => MqttState::Unready("stopping".to_owned()),
             Phase::Leaving { .. } => MqttState::Unready("connecting again".to_owned()),
             Phase::Connecting { why } | Phase::Waiting { why, .. } | Phase::Refused { why, .. } => {
                 MqttState::Unready(why.clone())

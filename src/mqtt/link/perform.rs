@@ -74,6 +74,7 @@ impl Link {
                 retain: false,
                 id: Some(id.to_owned()).filter(|id| !id.is_empty()),
                 correlation: arrival.reply.correlation.clone().map(Bytes::from),
+                probe: None,
             })
         };
         match message {

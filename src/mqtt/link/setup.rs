@@ -3,6 +3,7 @@
 use intentd_core::ModelRef;
 
 use super::connection::{Publish, Settings, Subscription};
+use super::probe::{self, Probe};
 use crate::config::{Broker, Mqtt};
 use crate::mqtt::outbound::{self, State};
 
@@ -26,7 +27,7 @@ pub(super) fn settings(config: &Mqtt, status_topic: &str, model: &ModelRef) -> S
         port,
         tls,
         client_id: config.client_id.clone(),
-        login: config.username.clone().map(|user| (user, config.password.clone())),
+        login: config.username.clone().map(|user| (user, config.password_file.clone())),
         keep_alive: config.keep_alive,
         session_expiry: config.session_expiry,
         receive_maximum: config.receive_maximum,
@@ -46,11 +47,26 @@ pub(super) fn subscriptions(config: &Mqtt) -> Vec<Subscription> {
         match subscriptions.iter_mut().find(|known| known.filter == filter) {
             Some(known) => known.qos = known.qos.max(route.qos),
             None => {
-                subscriptions.push(Subscription { filter, qos: route.qos, shared: route.share.is_some() })
+                let shared = route.share.is_some();
+                // MQTT 5 forbids No Local with a shared subscription (3.8.3.1).
+                subscriptions.push(Subscription { filter, qos: route.qos, shared, no_local: !shared });
             }
         }
     }
     subscriptions
+}
+
+/// The probe where it is asked for. A route whose subscription is a plain topic has no place for it.
+pub(super) fn probe(config: &Mqtt) -> Option<Probe> {
+    let mut topics: Vec<(String, String)> = Vec::new();
+    for route in &config.routes {
+        if let Some(topic) = route.topics.topic_with(probe::NAME)
+            && topics.iter().all(|(known, _)| *known != topic)
+        {
+            topics.push((topic, route.topics.subscription()));
+        }
+    }
+    (config.probe && !topics.is_empty()).then(|| Probe::new(topics.into_iter()))
 }
 
 pub(super) fn status_publish(topic: &str, state: State, model: &ModelRef) -> Publish {

@@ -3,17 +3,24 @@
 use rumqttc::mqttbytes::Error;
 use rumqttc::mqttbytes::v4::{ConnAck, Publish as Packet, SubscribeReasonCode};
 use rumqttc::{
-    AsyncClient, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions, NetworkOptions,
-    Outgoing, QoS, StateError, SubscribeFilter, Transport,
+    AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, Incoming, LastWill, MqttOptions,
+    NetworkOptions, Outgoing, QoS, StateError, SubscribeFilter, Transport,
 };
 use tokio::sync::mpsc;
 
 use super::connection::{
-    CONNECT_TIMEOUT, Closed, Limits, MAX_PACKET_BYTES_V311, Message, PACKET_IDS, Publish, Raw, Request,
-    Settings, reason, window,
+    CONNECT_TIMEOUT, Closed, End, Limits, Login, MAX_PACKET_BYTES_V311, Message, PACKET_IDS, Publish, Raw,
+    Request, Settings, window,
 };
+use super::{explain, probe};
+use crate::credentials::Secret;
 
-pub(super) fn open(settings: &Settings, transport: Transport, capacity: usize) -> (AsyncClient, EventLoop) {
+pub(super) fn open(
+    settings: &Settings,
+    transport: Transport,
+    login: Option<Login>,
+    capacity: usize,
+) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
     let will = &settings.will;
     options
@@ -25,8 +32,8 @@ pub(super) fn open(settings: &Settings, transport: Transport, capacity: usize) -
         .set_request_channel_capacity(capacity)
         .set_max_packet_size(MAX_PACKET_BYTES_V311, MAX_PACKET_BYTES_V311)
         .set_last_will(LastWill::new(&will.topic, will.payload.to_vec(), qos(will.qos), will.retain));
-    if let Some((user, password)) = &settings.login {
-        options.set_credentials(user, password.as_ref().map_or("", |password| password.expose()));
+    if let Some(Login { user, password }) = login {
+        options.set_credentials(user, password.as_ref().map_or("", Secret::expose));
     }
     let (client, mut event_loop) = AsyncClient::new(options, capacity);
     let mut network = NetworkOptions::new();
@@ -82,13 +89,14 @@ fn connected(connack: &ConnAck) -> Raw {
 fn granted(code: SubscribeReasonCode) -> Result<(), String> {
     match code {
         SubscribeReasonCode::Success(_) => Ok(()),
-        SubscribeReasonCode::Failure => Err("Failure".to_owned()),
+        SubscribeReasonCode::Failure => Err(explain::refused_subscription(0x80)),
     }
 }
 
 fn message(packet: Packet) -> Message {
     Message {
         packet_id: packet.pkid,
+        probe: probe::token(None, &packet.payload),
         topic: packet.topic,
         payload: packet.payload,
         qos: packet.qos as u8,
@@ -122,14 +130,36 @@ fn qos(level: u8) -> QoS {
 }
 
 fn why(error: &ConnectionError) -> Closed {
-    match error {
+    let end =
+        match error {
+            ConnectionError::MqttState(StateError::ConnectionAborted) => End::Silent,
+            ConnectionError::MqttState(
+                StateError::Io(error) | StateError::Deserialization(Error::Io(error)),
+            ) if explain::is_closing(error) => End::Silent,
+            _ => End::Other,
+        };
+    let reason = match error {
+        ConnectionError::ConnectionRefused(code) => explain::refused_connection(as_mqtt_5(*code)),
         // The broker sends it again on each connection, for ever.
         ConnectionError::MqttState(StateError::Deserialization(Error::PayloadSizeLimitExceeded(bytes))) => {
-            Closed::because(format!(
+            format!(
                 "the broker sends a packet of {bytes} bytes, and under MQTT 3.1.1 can't be told the limit of \
                  {MAX_PACKET_BYTES_V311}; set mqtt.protocol to \"5\", or the broker's own limit for messages"
-            ))
+            )
         }
-        error => Closed::because(reason(error)),
+        other => explain::error(other),
+    };
+    Closed { reason, end }
+}
+
+/// What MQTT 5 calls the return code of a CONNACK (3.2.2.3 there and here).
+fn as_mqtt_5(code: ConnectReturnCode) -> u8 {
+    match code {
+        ConnectReturnCode::Success => 0x00,
+        ConnectReturnCode::RefusedProtocolVersion => 0x84,
+        ConnectReturnCode::BadClientId => 0x85,
+        ConnectReturnCode::ServiceUnavailable => 0x88,
+        ConnectReturnCode::BadUserNamePassword => 0x86,
+        ConnectReturnCode::NotAuthorized => 0x87,
     }
 }

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
-    ConnAck, ConnectProperties, DisconnectReasonCode, Filter, LastWill, PubAckReason, Publish as Packet,
-    PublishProperties, RetainForwardRule, SubscribeReasonCode,
+    ConnAck, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, Filter, LastWill, PubAckReason,
+    Publish as Packet, PublishProperties, RetainForwardRule, SubscribeReasonCode,
 };
+use rumqttc::v5::mqttbytes::{self, QoS};
 use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, Incoming, MqttOptions, StateError};
 use rumqttc::{NetworkOptions, Outgoing, Transport};
 use tokio::sync::mpsc;
 
 use super::connection::{
-    CONNECT_TIMEOUT, Closed, Limits, MAX_PACKET_BYTES, Message, PACKET_IDS, Publish, Raw, Request, Settings,
-    Subscription, reason, window,
+    CONNECT_TIMEOUT, Closed, End, Limits, Login, MAX_PACKET_BYTES, Message, PACKET_IDS, Publish, Raw,
+    Request, Settings, Subscription, window,
 };
+use super::{explain, probe};
+use crate::credentials::Secret;
 
 /// User property with the sender's id.
 const ID: &str = "id";
@@ -22,7 +24,12 @@ const ID: &str = "id";
 /// The longest expiry that isn't "for ever", which this number means (MQTT 5, 3.1.2.11.2).
 const MAX_EXPIRY: u32 = u32::MAX - 1;
 
-pub(super) fn open(settings: &Settings, transport: Transport, capacity: usize) -> (AsyncClient, EventLoop) {
+pub(super) fn open(
+    settings: &Settings,
+    transport: Transport,
+    login: Option<Login>,
+    capacity: usize,
+) -> (AsyncClient, EventLoop) {
     let mut options = MqttOptions::new(&settings.client_id, &settings.host, settings.port);
     let will = &settings.will;
     let (topic, payload) = (will.topic.as_str(), will.payload.to_vec());
@@ -43,8 +50,8 @@ pub(super) fn open(settings: &Settings, transport: Transport, capacity: usize) -
             topic_alias_max: Some(0),
             ..ConnectProperties::new()
         });
-    if let Some((user, password)) = &settings.login {
-        options.set_credentials(user, password.as_ref().map_or("", |password| password.expose()));
+    if let Some(Login { user, password }) = login {
+        options.set_credentials(user, password.as_ref().map_or("", Secret::expose));
     }
     AsyncClient::new(options, capacity)
 }
@@ -126,13 +133,61 @@ fn connected(connack: &ConnAck) -> Raw {
 fn granted(code: SubscribeReasonCode) -> Result<(), String> {
     match code {
         SubscribeReasonCode::Success(_) => Ok(()),
-        refused => Err(format!("{refused:?}")),
+        refused => Err(explain::refused_subscription(suback_code(refused))),
+    }
+}
+
+/// Reason code of a SUBACK (MQTT 5, 3.9.3).
+fn suback_code(code: SubscribeReasonCode) -> u8 {
+    match code {
+        SubscribeReasonCode::Success(qos) => qos as u8,
+        SubscribeReasonCode::Failure | SubscribeReasonCode::Unspecified => 0x80,
+        SubscribeReasonCode::ImplementationSpecific => 0x83,
+        SubscribeReasonCode::NotAuthorized => 0x87,
+        SubscribeReasonCode::TopicFilterInvalid => 0x8F,
+        SubscribeReasonCode::PkidInUse => 0x91,
+        SubscribeReasonCode::QuotaExceeded => 0x97,
+        SubscribeReasonCode::SharedSubscriptionsNotSupported => 0x9E,
+        SubscribeReasonCode::SubscriptionIdNotSupported => 0xA1,
+        SubscribeReasonCode::WildcardSubscriptionsNotSupported => 0xA2,
+    }
+}
+
+/// Reason code of a CONNACK (MQTT 5, 3.2.2.2). The first of them are those of MQTT 3.1.1.
+fn connack_code(code: ConnectReturnCode) -> u8 {
+    match code {
+        ConnectReturnCode::Success => 0x00,
+        ConnectReturnCode::UnspecifiedError => 0x80,
+        ConnectReturnCode::MalformedPacket => 0x81,
+        ConnectReturnCode::ProtocolError => 0x82,
+        ConnectReturnCode::ImplementationSpecificError => 0x83,
+        ConnectReturnCode::RefusedProtocolVersion | ConnectReturnCode::UnsupportedProtocolVersion => 0x84,
+        ConnectReturnCode::BadClientId | ConnectReturnCode::ClientIdentifierNotValid => 0x85,
+        ConnectReturnCode::BadUserNamePassword => 0x86,
+        ConnectReturnCode::NotAuthorized => 0x87,
+        ConnectReturnCode::ServiceUnavailable | ConnectReturnCode::ServerUnavailable => 0x88,
+        ConnectReturnCode::ServerBusy => 0x89,
+        ConnectReturnCode::Banned => 0x8A,
+        ConnectReturnCode::BadAuthenticationMethod => 0x8C,
+        ConnectReturnCode::TopicNameInvalid => 0x90,
+        ConnectReturnCode::PacketTooLarge => 0x95,
+        ConnectReturnCode::QuotaExceeded => 0x97,
+        ConnectReturnCode::PayloadFormatInvalid => 0x99,
+        ConnectReturnCode::RetainNotSupported => 0x9A,
+        ConnectReturnCode::QoSNotSupported => 0x9B,
+        ConnectReturnCode::UseAnotherServer => 0x9C,
+        ConnectReturnCode::ServerMoved => 0x9D,
+        ConnectReturnCode::ConnectionRateExceeded => 0x9F,
     }
 }
 
 fn message(packet: Packet) -> Message {
     let properties = packet.properties.unwrap_or_default();
+    let of = |name: &str| properties.user_properties.iter().find(|(key, _)| key == name);
+    let property = |name: &str| of(name).map(|(_, value)| value.clone());
     Message {
+        id: property(ID),
+        probe: probe::token(property(probe::PROPERTY), &packet.payload),
         packet_id: packet.pkid,
         // Not UTF-8: matches no route, as does the empty topic.
         topic: String::from_utf8(packet.topic.to_vec()).unwrap_or_default(),
@@ -143,7 +198,6 @@ fn message(packet: Packet) -> Message {
         expires_in: properties.message_expiry_interval.map(|s| Duration::from_secs(u64::from(s))),
         response_topic: properties.response_topic,
         correlation: properties.correlation_data,
-        id: properties.user_properties.into_iter().find(|(key, _)| key == ID).map(|(_, id)| id),
     }
 }
 
@@ -167,11 +221,14 @@ pub(super) fn hand_over(client: &AsyncClient, request: Request) -> bool {
 }
 
 fn properties(publish: &Publish) -> PublishProperties {
+    let named = [(ID, &publish.id), (probe::PROPERTY, &publish.probe)];
+    let given = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)));
     PublishProperties {
         payload_format_indicator: Some(1),
+        message_expiry_interval: publish.probe.as_ref().map(|_| seconds(probe::EXPIRY)),
         content_type: Some("application/json".to_owned()),
         correlation_data: publish.correlation.clone(),
-        user_properties: publish.id.iter().map(|id| (ID.to_owned(), id.clone())).collect(),
+        user_properties: given.collect(),
         ..PublishProperties::default()
     }
 }
@@ -187,8 +244,7 @@ fn filter(subscription: &Subscription) -> Filter {
     Filter {
         path: subscription.filter.clone(),
         qos: qos(subscription.qos),
-        // Our own publications never come back; forbidden with a shared subscription (MQTT 5, 3.8.3.1).
-        nolocal: !subscription.shared,
+        nolocal: subscription.no_local,
         // Else live messages would carry the RETAIN flag as well.
         preserve_retain: false,
         retain_forward_rule: RetainForwardRule::Never,
@@ -200,17 +256,25 @@ fn qos(level: u8) -> QoS {
 }
 
 fn why(error: &ConnectionError) -> Closed {
-    let taken_over = matches!(
-        error,
+    let end = match error {
         ConnectionError::MqttState(StateError::ServerDisconnect {
             reason_code: DisconnectReasonCode::SessionTakenOver,
             ..
-        })
-    );
-    let reason = match error {
-        // The only error of rumqttc that doesn't count what it holds among its sources.
-        ConnectionError::MqttState(StateError::Deserialization(held)) => reason(held),
-        other => reason(other),
+        }) => End::TakenOver,
+        ConnectionError::MqttState(StateError::ConnectionAborted) => End::Silent,
+        ConnectionError::MqttState(
+            StateError::Io(error) | StateError::Deserialization(mqttbytes::Error::Io(error)),
+        ) if explain::is_closing(error) => End::Silent,
+        _ => End::Other,
     };
-    Closed { reason, taken_over }
+    let reason = match error {
+        ConnectionError::ConnectionRefused(code) => explain::refused_connection(connack_code(*code)),
+        ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, reason_string }) => {
+            explain::disconnected(*reason_code as u8, reason_string.as_deref())
+        }
+        // The only error of rumqttc that doesn't count what it holds among its sources.
+        ConnectionError::MqttState(StateError::Deserialization(held)) => explain::error(held),
+        other => explain::error(other),
+    };
+    Closed { reason, end }
 }

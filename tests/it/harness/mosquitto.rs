@@ -74,6 +74,11 @@ impl Mosquitto {
         wait_for("mosquitto listens", || listens(self.port));
     }
 
+    /// SIGHUP: it reads its access list and its passwords again.
+    pub(crate) fn reload(&self) {
+        signal(self.child.as_ref().expect("mosquitto runs"), "HUP");
+    }
+
     /// What a broker without its disk knows after a restart: nothing. To be called while it is stopped.
     pub(crate) fn forget(&self) {
         std::fs::remove_file(self.folder.path().join("mosquitto.db")).unwrap();

@@ -214,6 +214,12 @@ impl Route {
         (!group.contains('/') && valid_filter(&filter)).then_some(filter)
     }
 
+    /// The topic that `subscription` matches with `value`, a legal site or device, in the place of every name; none where
+    /// the template has no names.
+    pub fn topic_with(&self, value: &str) -> Option<String> {
+        self.subscribe.names().next().map(|_| self.subscribe.render_with(|_| value))
+    }
+
     /// A filter that matches every topic that is published to, to find loops between routes.
     pub fn publication(&self) -> String {
         self.publish.filter()
