@@ -12,6 +12,7 @@ use tonic::{Code, Status};
 
 use crate::inference::{Parsed, Timing};
 use crate::proto;
+use crate::translate::Untranslatable;
 
 /// Trailer that tells a client how long to wait before it tries again, in milliseconds (gRFC A6).
 pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
@@ -45,6 +46,22 @@ pub fn answer(parsed: &Parsed) -> proto::ParseResponse {
         model: Some(proto::ModelRef { name: model.name.clone(), version: model.version.clone() }),
         timing: Some(timing(spent)),
         error: None,
+    }
+}
+
+/// The answer to an utterance that was said in another language.
+pub fn translated(parsed: &Parsed, text: String, language: &str) -> proto::TranslateResponse {
+    let (id, language) = (parsed.utterance.id.clone(), language.to_owned());
+    proto::TranslateResponse { id, text, language, understanding: Some(answer(parsed)) }
+}
+
+/// The status of a call for what the phrase table does not have.
+pub fn untranslatable(error: &Untranslatable) -> Status {
+    match error {
+        Untranslatable::Language { .. } => Status::invalid_argument(format!("language: {error}")),
+        Untranslatable::NotRecognized | Untranslatable::Intent { .. } | Untranslatable::Slots { .. } => {
+            Status::not_found(error.to_string())
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! - [`config`]: settings, all mistakes at once. [`cli`]: the commands.
 //! - [`grpc`] and [`mqtt`]: the two doors. [`convert`] and [`proto`]: their common contract.
 //! - [`model`]: which bundle serves. [`inference`] and [`attempts`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
+//! - [`translate`]: an intent and its slots, said in another language.
 //! - [`tls`] and [`credentials`]: certificates, keys and secrets of both doors, from their files.
 //! - [`health`], [`telemetry`], [`http`]: what the daemon tells about itself.
 //!
@@ -26,6 +27,7 @@ pub mod mqtt;
 pub mod proto;
 pub mod telemetry;
 pub mod tls;
+pub mod translate;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -15,6 +15,7 @@ mod model;
 mod parse;
 mod screen;
 mod serve;
+mod translate;
 
 use std::path::PathBuf;
 
@@ -43,6 +44,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Understand utterances: each TEXT, else each line of standard input.
     Parse(parse::Arguments),
+    /// Say utterances in another language: each TEXT, else each line of standard input.
+    Translate(translate::Arguments),
     /// Measure a bundle on labelled lines.
     Eval(eval::Arguments),
     /// Measure latency and throughput.
@@ -78,6 +81,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Serve(settings) => serve::run(&settings.into()),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Parse(arguments) => parse::run(&arguments),
+        Command::Translate(arguments) => translate::run(&arguments),
         Command::Eval(arguments) => eval::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Model(command) => model::run(&command),

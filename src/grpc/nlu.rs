@@ -14,9 +14,11 @@ use crate::convert;
 use crate::grpc::call::Call;
 use crate::grpc::deadline;
 use crate::grpc::outgoing::{Answers, Outgoing, stream};
+use crate::grpc::translate::translate;
 use crate::inference::{Inference, Parsed};
 use crate::proto::nlu_server;
 use crate::proto::{ParseRequest, ParseResponse, WatchRequest};
+use crate::proto::{TranslateRequest, TranslateResponse};
 use crate::telemetry::Metrics;
 
 /// Requests of one stream that are read before the first is answered. Enough to keep every thread busy; few enough
@@ -87,9 +89,20 @@ impl nlu_server::Nlu for Nlu {
             send_watched(parsed, filter, draining, outgoing)
         })))
     }
+
+    async fn translate(
+        &self,
+        request: Request<TranslateRequest>,
+    ) -> Result<Response<TranslateResponse>, Status> {
+        let call = self.admit(Call::unary(&self.metrics, "Translate", deadline::of(&request)))?;
+        let answer = translate(&self.inference, request.into_inner(), call.deadline()).await;
+        call.finish(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+        answer.map(Response::new)
+    }
 }
 
-async fn understand(
+/// One request of a unary call, or of a stream.
+pub(super) async fn understand(
     inference: &Inference,
     request: ParseRequest,
     deadline: Option<Instant>,

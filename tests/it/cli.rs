@@ -1,5 +1,7 @@
 //! The commands of the real binary: what they print, and with which exit code they end.
 
+mod translate;
+
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};

@@ -1,6 +1,7 @@
 mod deadlines;
 mod floods;
 mod peer;
+mod translate;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -41,6 +41,7 @@ use worker::Shared;
 pub use bundle::{FileEntry, Labels, Manifest, NoVersion, Thresholds, Trust, TrustedKey, Version};
 pub use error::{OpenError, WorkerError};
 pub use model::Operator;
+pub use resolve::number;
 pub use worker::Worker;
 
 /// A bundle in memory, ready to understand. Shared by all threads; each makes its own [`Worker`].

@@ -24,6 +24,11 @@ pub(crate) fn resolve(slot: &str, text: &str) -> Option<SlotValue> {
     clock().filter(|time| time.marked).map(|time| SlotValue::Text(time.iso()))
 }
 
+/// The number that these English words or digits are, as a slot's would be read: "twenty one point five", "30 percent".
+pub fn number(text: &str) -> Option<f64> {
+    number::parse(&words(text))
+}
+
 /// Lower-case words; hyphens part them, and a percent sign or am and pm part from digits.
 fn words(text: &str) -> Vec<String> {
     let text = text.to_lowercase().replace('\u{2019}', "'").replace('\u{2212}', "-");
