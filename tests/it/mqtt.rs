@@ -6,6 +6,7 @@ mod dead_letters;
 mod embedded;
 mod faults;
 mod flood;
+mod latency;
 mod mqtt5;
 mod poison;
 mod probe;

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 /// Which way a packet went.
@@ -56,6 +56,8 @@ struct Shared {
     last_cut: Mutex<Option<Instant>>,
     /// Writes no packets down.
     forgetful: bool,
+    /// Makes everything late, by chance that begins here.
+    late: Option<u64>,
 }
 
 impl Proxy {
@@ -67,6 +69,11 @@ impl Proxy {
     /// The same for very many packets: none is written down.
     pub(crate) fn forgetful(broker: u16) -> Self {
         Self::start_with(broker, Shared { forgetful: true, ..Shared::default() })
+    }
+
+    /// The same over a long line that loses packets, which TCP sends again: all is late, nothing out of order.
+    pub(crate) fn late(broker: u16, seed: u64) -> Self {
+        Self::start_with(broker, Shared { late: Some(seed), ..Shared::default() })
     }
 
     fn start_with(broker: u16, shared: Shared) -> Self {
@@ -133,6 +140,7 @@ fn forward(
 ) {
     let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
     let shared = Arc::clone(shared);
+    let late = shared.late.map(|seed| delay(to.try_clone().unwrap(), seed + 2 * line as u64 + way as u64));
     std::thread::spawn(move || {
         let mut pending = Vec::new();
         let mut buffer = [0; 4096];
@@ -149,7 +157,11 @@ fn forward(
                 }
                 pending.drain(..length);
             }
-            if to.write_all(&buffer[..passed]).is_err() {
+            let sent = match &late {
+                Some(late) => late.send(buffer[..passed].to_vec()).is_ok(),
+                None => to.write_all(&buffer[..passed]).is_ok(),
+            };
+            if !sent {
                 break;
             }
             if limit == 0 {
@@ -158,8 +170,42 @@ fn forward(
             }
         }
         let _ = from.shutdown(Shutdown::Both);
+        // What is late still arrives.
+        if late.is_none() {
+            let _ = to.shutdown(Shutdown::Both);
+        }
+    });
+}
+
+/// A line of 200 ms, give or take 50, on which every twentieth chunk is lost, and again each time that it is sent again:
+/// after 200 ms, then after twice as long as the time before, up to 3 s in all (RFC 6298, 5.5).
+fn delay(mut to: TcpStream, seed: u64) -> mpsc::Sender<Vec<u8>> {
+    let (sender, chunks) = mpsc::channel::<(Instant, Vec<u8>)>();
+    let (taken, incoming) = mpsc::channel::<Vec<u8>>();
+    std::thread::spawn(move || {
+        let mut random = fastrand::Rng::with_seed(seed);
+        for chunk in incoming {
+            let mut millis = random.u64(150..250);
+            let mut again = 200;
+            while random.f64() < 0.05 && again < 3_000 {
+                millis += again;
+                again *= 2;
+            }
+            if sender.send((Instant::now() + Duration::from_millis(millis), chunk)).is_err() {
+                break;
+            }
+        }
+    });
+    std::thread::spawn(move || {
+        for (due, chunk) in chunks {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&chunk).is_err() {
+                break;
+            }
+        }
         let _ = to.shutdown(Shutdown::Both);
     });
+    taken
 }
 
 fn parse(bytes: &[u8], line: usize, way: Way) -> Option<(Packet, usize)> {
