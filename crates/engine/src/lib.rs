@@ -34,7 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use intentd_core::{ModelRef, Task};
+use intentd_core::{ModelRef, ParseError, Task};
 use intentd_kernels::Kernel;
 
 use bundle::{Calibration, Vector, Verified};
@@ -107,6 +107,14 @@ impl Engine {
     /// What the heads tell apart.
     pub fn labels(&self) -> &Labels {
         &self.shared.labels
+    }
+
+    /// That it can do all of this about an utterance; none: intent or slots.
+    ///
+    /// # Errors
+    /// What it lacks, and what it has.
+    pub fn check_tasks(&self, asked: &[Task]) -> Result<(), ParseError> {
+        self.shared.wanted(asked).map(drop)
     }
 
     /// The kernel of our operators.

@@ -141,7 +141,7 @@ impl Graphs {
 
 impl Shared {
     /// The tasks to do; a task that the bundle lacks is an error.
-    fn wanted(&self, asked: &[Task]) -> Result<Vec<Task>, ParseError> {
+    pub(crate) fn wanted(&self, asked: &[Task]) -> Result<Vec<Task>, ParseError> {
         if asked.is_empty() {
             let usual = [Task::Intent, Task::Slots].into_iter().filter(|&task| self.manifest.has(task));
             let usual: Vec<Task> = usual.collect();

@@ -57,7 +57,7 @@ fn is_locked(config: &Config) -> bool {
 
 async fn demonstrate(config: Config, once: bool) -> Result<(), Failure> {
     let app = App::build(config.clone()).await?;
-    let engine = app.inference().engine();
+    let engine = app.inference().models().own();
     introduce(&format!("{} {}, kernel {}", engine.model().name, engine.model().version, engine.kernel()))?;
 
     let (end, ended) = oneshot::channel::<()>();
