@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use intentd_core::{
-    Answer, Context, Entity, Intent, Invalid, InvalidKind, ModelRef, Outcome, ParseError, ParseOptions, Question,
-    Sentiment, Slot, SlotValue, Task, Understanding, Utterance,
+    Answer, Context, Entity, Intent, Invalid, InvalidKind, ModelRef, Outcome, ParseError, ParseOptions,
+    Question, Sentiment, Slot, SlotValue, Task, Understanding, Utterance,
 };
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};

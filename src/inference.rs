@@ -246,13 +246,14 @@ impl Shared {
 
     fn work(&self, index: usize) {
         let engines = self.models.all().iter();
-        let mut workers: Vec<Worker> = match engines.map(|engine| engine.worker()).collect::<Result<_, WorkerError>>() {
-            Ok(workers) => workers,
-            Err(error) => {
-                tracing::error!(%error, "an inference thread can't start");
-                return;
-            }
-        };
+        let mut workers: Vec<Worker> =
+            match engines.map(|engine| engine.worker()).collect::<Result<_, WorkerError>>() {
+                Ok(workers) => workers,
+                Err(error) => {
+                    tracing::error!(%error, "an inference thread can't start");
+                    return;
+                }
+            };
         while let Some(batch) = self.next_batch(index) {
             let started = Instant::now();
             self.run(&mut workers, batch, started);

@@ -59,7 +59,10 @@ impl Models {
                     format!("{} ({})", engine.model().name, engine.manifest().tasks.join(", "))
                 });
                 let each: Vec<String> = each.collect();
-                ParseError::TaskMissing(format!("{message}; the bundles that can be named are {}", each.join(", ")))
+                ParseError::TaskMissing(format!(
+                    "{message}; the bundles that can be named are {}",
+                    each.join(", ")
+                ))
             }
             error => error,
         }

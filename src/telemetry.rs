@@ -139,12 +139,20 @@ impl Metrics {
         r.register_with_unit("queue", "Waiting for a worker thread", Unit::Seconds, queue);
         r.register("batch_size", "Utterances in one batch", self.batch_size.clone());
         r.register("queue_depth", "Utterances that wait now", self.queue_depth.clone());
-        r.register("model_fallback", "1 while a fallback serves in place of its bundle", self.model_fallback.clone());
+        r.register(
+            "model_fallback",
+            "1 while a fallback serves in place of its bundle",
+            self.model_fallback.clone(),
+        );
         r.register("grpc_requests", "Finished gRPC calls by method and status", self.grpc_requests.clone());
         let denied = self.grpc_denied.clone();
         r.register("grpc_denied", "Connections and calls turned away by reason", denied);
         r.register("grpc_connections", "Open gRPC connections", self.grpc_connections.clone());
-        r.register("grpc_streams", "Open ParseStream, EmbedStream and Watch calls", self.grpc_streams.clone());
+        r.register(
+            "grpc_streams",
+            "Open ParseStream, EmbedStream and Watch calls",
+            self.grpc_streams.clone(),
+        );
         r.register("mqtt_connected", "1 while subscribed at the broker", self.mqtt_connected.clone());
         r.register("mqtt_connections", "Connections made to the broker", self.mqtt_connections.clone());
         r.register("mqtt_in_flight", "Utterances not yet acknowledged", self.mqtt_in_flight.clone());

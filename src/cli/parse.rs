@@ -124,17 +124,15 @@ impl Door {
                     Err(error) => Err(error.into()),
                 }
             }
-            Self::Server { runtime, client, uri } => {
-                match runtime.block_on(client.parse(request)) {
-                    Ok(response) => Ok(response.into_inner()),
-                    Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
-                        let (code, message) = (status.code() as i32, status.message().to_owned());
-                        let error = Error { code, message, field: String::new() };
-                        Ok(ParseResponse { error: Some(error), ..ParseResponse::default() })
-                    }
-                    Err(status) => Err(Failure::status(uri, &status)),
+            Self::Server { runtime, client, uri } => match runtime.block_on(client.parse(request)) {
+                Ok(response) => Ok(response.into_inner()),
+                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
+                    let (code, message) = (status.code() as i32, status.message().to_owned());
+                    let error = Error { code, message, field: String::new() };
+                    Ok(ParseResponse { error: Some(error), ..ParseResponse::default() })
                 }
-            }
+                Err(status) => Err(Failure::status(uri, &status)),
+            },
         }
     }
 }

@@ -67,11 +67,15 @@ fn more(read: &mut Reader, key: &str) -> Vec<Folders> {
         return Vec::new();
     };
     if blocks.len() >= MAX_BUNDLES {
-        read.mistake(key, format!("{} bundles; the limit is {MAX_BUNDLES}, with model.bundle", blocks.len() + 1));
+        read.mistake(
+            key,
+            format!("{} bundles; the limit is {MAX_BUNDLES}, with model.bundle", blocks.len() + 1),
+        );
     }
     let folders = |block: &Value| {
         let block = block.as_object()?;
-        let path = |name: &str| Some(block.get(name)?.as_str()?).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let path =
+            |name: &str| Some(block.get(name)?.as_str()?).filter(|path| !path.is_empty()).map(PathBuf::from);
         let known = block.keys().all(|key| key == "bundle" || key == "fallback");
         Some(Folders { bundle: path("bundle")?, fallback: path("fallback") }).filter(|_| known)
     };

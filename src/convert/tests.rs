@@ -186,9 +186,8 @@ fn what_was_asked_for_beside_intent_and_slots_is_told() {
 
 #[test]
 fn an_error_names_a_field_that_its_request_has() {
-    let invalid = |field| {
-        ParseError::Invalid(Invalid { field, kind: InvalidKind::BadValue, message: String::new() })
-    };
+    let invalid =
+        |field| ParseError::Invalid(Invalid { field, kind: InvalidKind::BadValue, message: String::new() });
     let field = |error: &ParseError| not_embedded("7".to_owned(), error).error.unwrap().field;
     assert_eq!(field(&invalid("text")), "text");
     assert_eq!(field(&invalid("options.bundle")), "bundle");

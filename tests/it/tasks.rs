@@ -51,7 +51,12 @@ fn embed(id: &str, text: &str) -> EmbedRequest {
 
 fn question(question: &str, passages: &[&str]) -> AnswerRequest {
     let passages = passages.iter().map(|&passage| passage.to_owned()).collect();
-    AnswerRequest { id: "7".to_owned(), question: question.to_owned(), passages, bundle: "made-up".to_owned() }
+    AnswerRequest {
+        id: "7".to_owned(),
+        question: question.to_owned(),
+        passages,
+        bundle: "made-up".to_owned(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +64,10 @@ async fn one_request_tells_all_that_it_asks_for() {
     let daemon = daemon();
     let mut client = client(&daemon).await;
     let all = client.parse(request("made-up", &TEXT_TASKS)).await.unwrap().into_inner();
-    assert_eq!((all.outcome(), all.intent.as_ref().unwrap().name.as_str()), (Outcome::Recognized, "iot_hue_lightdim"));
+    assert_eq!(
+        (all.outcome(), all.intent.as_ref().unwrap().name.as_str()),
+        (Outcome::Recognized, "iot_hue_lightdim")
+    );
     assert_eq!(all.sentiment.as_ref().unwrap().label, "iot_hue_lightdim");
     assert_eq!(all.model.as_ref().unwrap().name, "made-up");
     assert_eq!(all.entities.len(), all.slots.len());
@@ -117,10 +125,12 @@ async fn passages_answer_a_question_or_do_not() {
     assert_eq!(answer.end - answer.start, 7);
     assert_eq!(answer.model.unwrap().name, "made-up");
     assert!(answer.timing.unwrap().tokens > 200);
-    let none = client.answer(question("start the robot vacuum", &["mute yourself"])).await.unwrap().into_inner();
+    let none =
+        client.answer(question("start the robot vacuum", &["mute yourself"])).await.unwrap().into_inner();
     assert_eq!((none.answerable, none.answer.as_str(), none.start, none.end), (false, "", 0, 0));
     assert!(none.score < 0.5);
-    let count = |outcome| daemon.metric(&format!("intentd_utterances_total{{door=\"grpc\",outcome=\"{outcome}\"}}"));
+    let count =
+        |outcome| daemon.metric(&format!("intentd_utterances_total{{door=\"grpc\",outcome=\"{outcome}\"}}"));
     assert_eq!((count("ANSWERABLE"), count("NOT_ANSWERABLE")), (1.0, 1.0));
 
     let marks = "!".repeat(16 * 1024);
@@ -154,7 +164,10 @@ async fn who_lacks_a_task_says_which_it_has_and_who_has_more() {
     for status in [
         client.parse(request("", &[Task::Intent, Task::Sentiment])).await.unwrap_err(),
         client.embed(EmbedRequest { bundle: String::new(), ..embed("", SAID) }).await.unwrap_err(),
-        client.answer(AnswerRequest { bundle: "home-en".to_owned(), ..question("who", &["mute"]) }).await.unwrap_err(),
+        client
+            .answer(AnswerRequest { bundle: "home-en".to_owned(), ..question("who", &["mute"]) })
+            .await
+            .unwrap_err(),
     ] {
         assert_eq!(status.code(), Code::FailedPrecondition, "{status}");
         let message = status.message();
@@ -163,11 +176,17 @@ async fn who_lacks_a_task_says_which_it_has_and_who_has_more() {
     }
     let unknown = client.parse(request("nobody", &[])).await.unwrap_err();
     assert_eq!(unknown.code(), Code::InvalidArgument);
-    assert!(unknown.message().contains("options.bundle") && unknown.message().contains("home-en, made-up"), "{unknown}");
+    assert!(
+        unknown.message().contains("options.bundle") && unknown.message().contains("home-en, made-up"),
+        "{unknown}"
+    );
     let context = Some(Context { language: "de".to_owned(), ..Default::default() });
     let german = client.parse(ParseRequest { context, ..request("", &[]) }).await.unwrap_err();
     assert_eq!(german.code(), Code::InvalidArgument);
-    assert!(german.message().contains("context.language") && german.message().contains("understands en"), "{german}");
+    assert!(
+        german.message().contains("context.language") && german.message().contains("understands en"),
+        "{german}"
+    );
 }
 
 /// What is asked of one bundle and the other stands in the same queue, and in the same batches.
@@ -199,7 +218,9 @@ async fn bundles_share_a_stream() {
 fn a_route_names_its_bundle_and_tasks() {
     let mosquitto = Mosquitto::start();
     let route = |name: &str, rest: &str| {
-        format!("[[mqtt.routes]]\nsubscribe = \"{name}/{{device}}/said\"\npublish = \"{name}/{{device}}/meant\"\n{rest}\n")
+        format!(
+            "[[mqtt.routes]]\nsubscribe = \"{name}/{{device}}/said\"\npublish = \"{name}/{{device}}/meant\"\n{rest}\n"
+        )
     };
     let daemon = Daemon::start(&format!(
         "[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n{}{}{}",
@@ -215,7 +236,10 @@ fn a_route_names_its_bundle_and_tasks() {
     let moods = device.receive("moods/panel/meant").json();
     assert_eq!((&moods["id"], &moods["outcome"]), (&json!("1"), &json!("RECOGNIZED")));
     assert_eq!(moods["sentiment"]["label"], "iot_hue_lightdim");
-    assert_eq!((&moods["entities"][0]["type"], &moods["entities"][0]["text"]), (&json!("house_place"), &json!("bedroom")));
+    assert_eq!(
+        (&moods["entities"][0]["type"], &moods["entities"][0]["text"]),
+        (&json!("house_place"), &json!("bedroom"))
+    );
     assert_eq!((moods.get("intent"), &moods["slots"], &moods["embedding"]), (None, &json!([]), &json!([])));
     device.publish("plain/panel/said", payload);
     let plain = device.receive("plain/panel/meant").json();
@@ -278,7 +302,11 @@ fn eval_measures_every_task() {
     let label = |text: &str, label: &str| json!({"text": text, "label": label});
     let moods = eval(
         "sentiment",
-        &[label(SAID, "iot_hue_lightdim"), label("mute yourself", "play_music"), label("mute yourself", "nothing")],
+        &[
+            label(SAID, "iot_hue_lightdim"),
+            label("mute yourself", "play_music"),
+            label("mute yourself", "nothing"),
+        ],
     );
     assert_eq!((&moods["accuracy"], &moods["unknown_labels"]), (&json!(1.0 / 3.0), &json!(1)));
     assert_eq!(moods["f1"], 1.0 / 3.0);
@@ -294,7 +322,11 @@ fn eval_measures_every_task() {
     assert_eq!((&entities["f1"], &entities["unknown_labels"]), (&json!(0.5), &json!(1)));
     let neighbours = eval(
         "embedding",
-        &[label(SAID, "light"), label("dim the bedroom lights to 40 percent", "light"), label("mute yourself", "sound")],
+        &[
+            label(SAID, "light"),
+            label("dim the bedroom lights to 40 percent", "light"),
+            label("mute yourself", "sound"),
+        ],
     );
     assert_eq!(neighbours["accuracy"], 2.0 / 3.0);
     let ask = |passage: &str, answers: Value| json!({"question": "start the robot vacuum", "context": passage, "answers": answers});

@@ -165,11 +165,7 @@ pub(crate) fn check_words(field: &'static str, text: &str) -> Result<(), Invalid
         });
     }
     if text.trim().is_empty() {
-        return Err(Invalid {
-            field,
-            kind: InvalidKind::Empty,
-            message: "is empty; send words".to_owned(),
-        });
+        return Err(Invalid { field, kind: InvalidKind::Empty, message: "is empty; send words".to_owned() });
     }
     Ok(())
 }

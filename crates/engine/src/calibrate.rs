@@ -108,12 +108,7 @@ mod tests {
 
     fn labels() -> Labels {
         let all: Vec<String> = ["on", "off", "dim", "oos"].map(str::to_owned).to_vec();
-        Labels {
-            intents: all[..3].to_vec(),
-            intent_outputs: all,
-            out_of_scope: Some(3),
-            ..Labels::default()
-        }
+        Labels { intents: all[..3].to_vec(), intent_outputs: all, out_of_scope: Some(3), ..Labels::default() }
     }
 
     /// Scores that give these probabilities at temperature 1.

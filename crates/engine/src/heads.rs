@@ -49,13 +49,16 @@ impl Heads {
             }
             let head = graph(verified, name, file)?;
             if head.input_channels() != Some(encoder.output_channels()) {
-                let message =
-                    format!("its input is not what the encoder gives, {} channels", encoder.output_channels());
+                let message = format!(
+                    "its input is not what the encoder gives, {} channels",
+                    encoder.output_channels()
+                );
                 return Err(OpenError::Graph { path: verified.path(file), message });
             }
             let outputs = labels.outputs(task);
             if head.output_channels() != outputs {
-                let message = format!("names {outputs} outputs of {file}, which has {}", head.output_channels());
+                let message =
+                    format!("names {outputs} outputs of {file}, which has {}", head.output_channels());
                 return Err(OpenError::Content { path: verified.path(Labels::FILE), message });
             }
             heads.insert(task, head);

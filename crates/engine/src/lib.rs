@@ -44,7 +44,9 @@ use model::{Model, Operators};
 use tokenizer::Tokenizer;
 use worker::Shared;
 
-pub use bundle::{FileEntry, Labels, Manifest, NoVersion, Thresholds, TokenTypes, Trust, TrustedKey, Version};
+pub use bundle::{
+    FileEntry, Labels, Manifest, NoVersion, Thresholds, TokenTypes, Trust, TrustedKey, Version,
+};
 pub use error::{OpenError, WorkerError};
 pub use model::Operator;
 pub use worker::Worker;

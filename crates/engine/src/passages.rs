@@ -122,9 +122,10 @@ impl Shared {
         let offset = self.labels.token_types.passage_offset;
         let asked_pieces = asked.ids.len().min(QUESTION_PIECES);
         let room = self.manifest.max_tokens - MARKS - asked_pieces;
-        let parts = passages.iter().enumerate().flat_map(|(passage, tokens)| {
-            parts(tokens.ids.len(), room).map(move |pieces| (passage, pieces))
-        });
+        let parts = passages
+            .iter()
+            .enumerate()
+            .flat_map(|(passage, tokens)| parts(tokens.ids.len(), room).map(move |pieces| (passage, pieces)));
         let needed = parts.clone().count();
         if needed > MAX_WINDOWS {
             let message = format!(
@@ -164,9 +165,8 @@ impl Window {
         let first = self.ids.len() - 1 - self.pieces.len();
         let word = |piece: usize| passage.word_of(self.pieces.start + piece);
         let words: Vec<usize> = (0..self.pieces.len()).map(word).collect();
-        let [start_of, end_of] = [0, 1].map(|channel| {
-            move |piece: usize| scores[(first + piece) * 2 + channel]
-        });
+        let [start_of, end_of] =
+            [0, 1].map(|channel| move |piece: usize| scores[(first + piece) * 2 + channel]);
         let mut best: Option<Candidate> = None;
         for start in 0..words.len() {
             let near = (start..words.len()).take_while(|&end| words[end] < words[start] + ANSWER_WORDS);
@@ -185,7 +185,8 @@ impl Window {
 impl Candidate {
     /// Whole words, though the scores may point into them.
     fn span(&self, passage: usize, text: &str, tokens: &Tokens) -> AnswerSpan {
-        let (first, last) = (&tokens.words[tokens.word_of(self.start)], &tokens.words[tokens.word_of(self.end)]);
+        let (first, last) =
+            (&tokens.words[tokens.word_of(self.start)], &tokens.words[tokens.word_of(self.end)]);
         let (start, end) = (first.bytes.start, last.bytes.end);
         let mut code_points = CodePoints::new(text);
         AnswerSpan {

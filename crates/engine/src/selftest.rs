@@ -71,8 +71,7 @@ fn check_text(worker: &mut Worker, vector: &TextVector) -> Result<(), String> {
 
 fn check_question(worker: &mut Worker, vector: &QuestionVector) -> Result<(), String> {
     let QuestionVector { question, passages, windows, answerable, score, .. } = vector;
-    let question =
-        Question { question: question.clone(), passages: passages.clone(), ..Question::default() };
+    let question = Question { question: question.clone(), passages: passages.clone(), ..Question::default() };
     let asked = worker.shared.ask(&question).map_err(|e| e.to_string())?;
     if asked.windows().len() != windows.len() {
         return Err(format!("the passages are {} windows, not {}", asked.windows().len(), windows.len()));

@@ -186,7 +186,8 @@ mod tests {
 
     #[test]
     fn the_case_of_a_word_has_a_class() {
-        let classes = ["lights", "Paris", "NASA", "iPhone", "I", "42", "日本", "Été", "ÉTÉ", "McDonald", "U2", "3D"];
+        let classes =
+            ["lights", "Paris", "NASA", "iPhone", "I", "42", "日本", "Été", "ÉTÉ", "McDonald", "U2", "3D"];
         assert_eq!(classes.map(case_class), [0, 1, 2, 3, 1, 0, 0, 1, 2, 3, 1, 1]);
     }
 

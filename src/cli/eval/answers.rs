@@ -35,7 +35,8 @@ impl Asked {
 
 pub(super) fn evaluate(examinee: &mut Examinee<'_>) -> Result<Findings, Failure> {
     let gold = gold::read(examinee.data, parse)?;
-    let answered = examinee.examine(&gold, |worker, model, asked| answer(worker, model, asked.to_question()))?;
+    let answered =
+        examinee.examine(&gold, |worker, model, asked| answer(worker, model, asked.to_question()))?;
     let (mut exact, mut f1, mut decided) = (0.0, 0.0, 0.0);
     for (gold, answered) in gold.iter().zip(&answered) {
         let span = answered.answer.span.as_ref();
@@ -44,7 +45,8 @@ pub(super) fn evaluate(examinee: &mut Examinee<'_>) -> Result<Findings, Failure>
             [] => vec![""],
             answers => answers.iter().map(|answer| answer.text.as_str()).collect(),
         };
-        let best = |figure: fn(&str, &str) -> f64| right.iter().map(|gold| figure(gold, found)).fold(0.0, f64::max);
+        let best =
+            |figure: fn(&str, &str) -> f64| right.iter().map(|gold| figure(gold, found)).fold(0.0, f64::max);
         exact += best(exact_match);
         f1 += best(word_f1);
         decided += f64::from(u8::from(span.is_some() != gold.says.answers.is_empty()));
@@ -121,7 +123,9 @@ mod tests {
         let line = r#"{"context": "Six times.", "question": "How often?", "answers": [{"text": "Six", "start": 0}]}"#;
         assert_eq!(parse(line).unwrap().passage, "Six times.");
         assert!(parse(&line.replace("context", "passage")).is_ok());
-        for (from, to, named) in [("answers", "reply", "answers"), ("How often?", " ", "question"), ("Six times.", "", "passages")] {
+        for (from, to, named) in
+            [("answers", "reply", "answers"), ("How often?", " ", "question"), ("Six times.", "", "passages")]
+        {
             assert!(parse(&line.replace(from, to)).err().unwrap().contains(named), "{named}");
         }
     }

@@ -29,7 +29,10 @@ pub(super) struct Span {
 }
 
 /// Reads and checks the whole file; `parse` says what is wrong with a line.
-pub(super) fn read<T>(path: &Path, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<Gold<T>>, Failure> {
+pub(super) fn read<T>(
+    path: &Path,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<Gold<T>>, Failure> {
     let file = File::open(path).map_err(|error| Failure::data(format!("{}: {error}", path.display())))?;
     let gold = read_from(BufReader::new(file), parse);
     let gold = gold.map_err(|message| Failure::data(format!("{}: {message}", path.display())))?;

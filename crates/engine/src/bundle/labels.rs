@@ -166,11 +166,7 @@ fn check_names(list: &str, names: &[String]) -> Result<(), String> {
 }
 
 /// Kinds of spans and tags. `O` must be there, and each kind needs its `B-`: otherwise no legal sequence exists.
-fn read_tags(
-    list: &str,
-    names: &[String],
-    transitions: &[Vec<f32>],
-) -> Result<(Vec<String>, Tags), String> {
+fn read_tags(list: &str, names: &[String], transitions: &[Vec<f32>]) -> Result<(Vec<String>, Tags), String> {
     check_names(list, names)?;
     let kinds: Vec<String> =
         names.iter().filter_map(|name| name.strip_prefix("B-")).map(str::to_owned).collect();

@@ -101,9 +101,8 @@ fn a_later_window_counts_from_the_passage() {
 #[test]
 fn the_threshold_is_where_right_and_wrong_are_alike() {
     let calibration = AnswerCalibration { temperature: 2.0, threshold: 1.5 };
-    let at = |margin: f32| {
-        calibration.probability(Candidate { start: 0, end: 0, score: 3.0 + margin, none: 3.0 })
-    };
+    let at =
+        |margin: f32| calibration.probability(Candidate { start: 0, end: 0, score: 3.0 + margin, none: 3.0 });
     assert_eq!(at(1.5), 0.5);
     assert!((at(3.5) - 1.0 / (1.0 + (-1.0_f32).exp())).abs() < 1e-6);
     assert!(at(-1000.0) == 0.0 && at(1000.0) == 1.0);

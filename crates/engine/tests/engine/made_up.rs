@@ -125,7 +125,8 @@ fn question(bundle: &Path) -> Value {
     let (asked, passage) = (find("start the robot vacuum"), find("dim the bedroom lights to 30 percent"));
     let (asked_ids, passage_ids) = (ids(&asked), ids(&passage));
     let window = [asked_ids.as_slice(), &passage_ids[1..]].concat();
-    let types: Vec<u32> = (0..window.len()).map(|at| if at < asked_ids.len() { 0 } else { PASSAGE }).collect();
+    let types: Vec<u32> =
+        (0..window.len()).map(|at| if at < asked_ids.len() { 0 } else { PASSAGE }).collect();
     assert!(window[0] == BEGIN && window[window.len() - 1] == END);
     let mut encoder = stock(bundle, "encoder.onnx").start().unwrap();
     let hidden = encoder.encode(&[Sequence { ids: &window, types: &types }]).unwrap();
@@ -176,13 +177,15 @@ fn typed_encoder() -> Vec<u8> {
     let (sum, weights) = (graph.node[norm].input[0].clone(), graph.node[norm].input[1].clone());
     let channels = graph.initializer.iter().find(|tensor| tensor.name == weights).unwrap().dims[0] as usize;
     // Small against a row of the embedding, and different in each.
-    let row = |kind: usize| (0..channels).map(move |channel| ((kind * (channel + 3) * 37 % 101) as f32 - 50.0) / 500.0);
+    let row = |kind: usize| {
+        (0..channels).map(move |channel| ((kind * (channel + 3) * 37 % 101) as f32 - 50.0) / 500.0)
+    };
     let rows = (0..TYPES).flat_map(|kind| row(kind).map(move |value| if kind == 0 { 0.0 } else { value }));
     graph.initializer.push(TensorProto {
         name: "made-up/types".to_owned(),
         dims: vec![TYPES as i64, channels as i64],
         data_type: tensor_proto::DataType::Float as i32,
-        raw_data: rows.flat_map(f32::to_le_bytes).collect::<Vec<u8>>().into(),
+        raw_data: rows.flat_map(f32::to_le_bytes).collect(),
         ..TensorProto::default()
     });
     let node = |kind: &str, input: [&str; 2], output: &str| NodeProto {
@@ -217,7 +220,7 @@ fn cut(head: &[u8], kept: &[usize]) -> Vec<u8> {
         tensor.dims[axis] = kept.len() as i64;
         let each = tensor.raw_data.len() / outputs;
         let values = kept.iter().flat_map(|&output| tensor.raw_data[output * each..][..each].to_vec());
-        tensor.raw_data = values.collect::<Vec<u8>>().into();
+        tensor.raw_data = values.collect();
     }
     *size_of_output(graph) = tensor_shape_proto::dimension::Value::DimValue(kept.len() as i64);
     model.encode_to_vec()

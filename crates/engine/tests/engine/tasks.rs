@@ -74,8 +74,7 @@ fn one_pass_serves_every_task() {
 #[test]
 fn utterances_with_other_tasks_share_a_batch() {
     let (_, engine) = whole();
-    let lines: Vec<String> =
-        lines().iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect();
+    let lines: Vec<String> = lines().iter().map(|line| line["text"].as_str().unwrap().to_owned()).collect();
     let utterances: Vec<Utterance> =
         lines.iter().zip(TEXT.iter().cycle()).map(|(text, &task)| asked(text, &[task])).collect();
     let batch: Vec<&Utterance> = utterances.iter().collect();
@@ -95,11 +94,9 @@ fn letter_case_is_told_by_types() {
     assert_eq!(ids.len(), 4, "a wordpiece for each word");
     let found = |text: &str| parse(engine, &asked(text, &[Task::Embedding])).unwrap().embedding;
     let cosine = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
-    for (text, types) in [
-        ("mute yourself", [0, 0, 0, 0]),
-        ("Mute yourself", [0, 1, 0, 0]),
-        ("MUTE yourselF", [0, 2, 3, 0]),
-    ] {
+    for (text, types) in
+        [("mute yourself", [0, 0, 0, 0]), ("Mute yourself", [0, 1, 0, 0]), ("MUTE yourselF", [0, 2, 3, 0])]
+    {
         let expected = made_up::embedding(folder.path(), &ids, &types);
         let nearness = cosine(&found(text), &expected);
         assert!(nearness > 0.9995, "{text}: {nearness}");
@@ -130,7 +127,8 @@ fn our_typed_encoder_agrees_with_stock_tract() {
 fn an_answer_is_found_in_its_passage_with_its_offsets() {
     let (_, engine) = whole();
     let mut worker = engine.worker().unwrap();
-    let passages = ["mute yourself", "– Zürich –  dim the bedroom lights to 30 percent", "what is 17 times 23"];
+    let passages =
+        ["mute yourself", "– Zürich –  dim the bedroom lights to 30 percent", "what is 17 times 23"];
     let answer = worker.answer(&question("start the robot vacuum", &passages)).unwrap();
     let span = answer.span.unwrap();
     assert_eq!((span.passage, span.text.as_str()), (1, "bedroom"));
@@ -138,7 +136,11 @@ fn an_answer_is_found_in_its_passage_with_its_offsets() {
     assert_eq!(&passage[span.bytes.start as usize..span.bytes.end as usize], "bedroom");
     assert_eq!(span.chars.start as usize, passage[..span.bytes.start as usize].chars().count());
     assert_eq!(span.chars.len(), 7);
-    assert!(answer.score > 0.5 && answer.effort.tokens > 30, "{answer:?}", answer = (answer.score, answer.effort));
+    assert!(
+        answer.score > 0.5 && answer.effort.tokens > 30,
+        "{answer:?}",
+        answer = (answer.score, answer.effort)
+    );
 
     let none = worker.answer(&question("start the robot vacuum", &["mute yourself"])).unwrap();
     assert!(none.span.is_none() && none.score < 0.5, "{none:?}");
@@ -150,7 +152,11 @@ fn long_passages_are_read_in_parts_that_overlap() {
     let (_, engine) = whole();
     let mut worker = engine.worker().unwrap();
     for before in [0, 50, 90, 100, 110, 200, 450] {
-        let passage = format!("{}dim the bedroom lights{}", "what is 17 times 23. ".repeat(before / 6), " mute".repeat(60));
+        let passage = format!(
+            "{}dim the bedroom lights{}",
+            "what is 17 times 23. ".repeat(before / 6),
+            " mute".repeat(60)
+        );
         let answer = worker.answer(&question("start the robot vacuum", &[&passage])).unwrap();
         let span = answer.span.unwrap_or_else(|| panic!("{before}: score {}", answer.score));
         assert_eq!(span.text, "bedroom", "{before}");
@@ -166,7 +172,8 @@ fn long_passages_are_read_in_parts_that_overlap() {
 fn neither_order_nor_company_of_passages_changes_a_score() {
     let (_, engine) = whole();
     let mut worker = engine.worker().unwrap();
-    let mut answer = |passages: &[&str]| worker.answer(&question("start the robot vacuum", passages)).unwrap();
+    let mut answer =
+        |passages: &[&str]| worker.answer(&question("start the robot vacuum", passages)).unwrap();
     let alone = answer(&["dim the bedroom lights to 30 percent"]);
     let filler = ["mute yourself"; 20];
     let with = |at: usize| {
@@ -213,13 +220,20 @@ fn a_bundle_says_which_tasks_it_has() {
         error => panic!("{error}"),
     };
     let unnamed = missing(parse(&engine, &said("mute yourself")).unwrap_err());
-    assert!(unnamed.contains("neither intent nor slots") && unnamed.contains("it has sentiment, embedding"), "{unnamed}");
-    let entities = missing(parse(&engine, &asked("mute yourself", &[Task::Sentiment, Task::Entities])).unwrap_err());
+    assert!(
+        unnamed.contains("neither intent nor slots") && unnamed.contains("it has sentiment, embedding"),
+        "{unnamed}"
+    );
+    let entities =
+        missing(parse(&engine, &asked("mute yourself", &[Task::Sentiment, Task::Entities])).unwrap_err());
     assert!(entities.contains("no task entities; it has sentiment, embedding"), "{entities}");
     let answer = engine.worker().unwrap().answer(&question("who", &["mute"])).unwrap_err();
     assert!(missing(answer).contains("no task qa"));
     let moods = parse(&engine, &asked("mute yourself", &[Task::Sentiment])).unwrap();
-    assert_eq!((moods.outcome, moods.sentiment.unwrap().label.as_str()), (Outcome::Recognized, "audio_volume_mute"));
+    assert_eq!(
+        (moods.outcome, moods.sentiment.unwrap().label.as_str()),
+        (Outcome::Recognized, "audio_volume_mute")
+    );
     let ours = engine.operators().iter().filter(|operator| operator.kernel.is_some()).count();
     assert_eq!(ours, 2, "encoder and sentiment");
     assert!(open(made_up::bundle("answers", &["qa"]).path()).is_ok());
@@ -259,7 +273,10 @@ fn the_self_test_covers_every_task() {
     for (named, spoil) in spoils {
         let error = spoiled(|lines| spoil(&mut lines[0]));
         let named = if named == "segment_ids" { "segment_ids|token types" } else { named };
-        assert!(named.split('|').any(|name| error.contains(name)) && error.contains("line 1"), "{named}: {error}");
+        assert!(
+            named.split('|').any(|name| error.contains(name)) && error.contains("line 1"),
+            "{named}: {error}"
+        );
     }
     let of_question: [(&str, Spoil); 4] = [
         ("token types", |line| line["windows"][0]["segment_ids"][1] = 4.into()),
