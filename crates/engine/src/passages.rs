@@ -136,9 +136,9 @@ impl Shared {
         let windows = parts.map(|(passage, pieces)| {
             let tokens = &passages[passage];
             let (ids, types) = (&tokens.ids[pieces.clone()], &tokens.types[pieces.clone()]);
-            let ids = [&[begin], &asked.ids[..asked_pieces], &[end], ids, &[end]].concat();
+            let ids = [&[begin][..], &asked.ids[..asked_pieces], &[end], ids, &[end]].concat();
             let types: Vec<u32> = types.iter().map(|kind| kind + offset).collect();
-            let types = [&[0], &asked.types[..asked_pieces], &[0], types.as_slice(), &[offset]].concat();
+            let types = [&[0][..], &asked.types[..asked_pieces], &[0], types.as_slice(), &[offset]].concat();
             Window { passage, pieces, ids, types }
         });
         Ok(windows.collect())

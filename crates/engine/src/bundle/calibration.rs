@@ -149,13 +149,14 @@ mod tests {
         assert_eq!(check(&format!("{{{intent}}}"), "\"intent\", \"embedding\""), Ok(()));
         let qa = r#"{"qa": {"temperature": 1.0, "threshold": 0.5}, "entities": {"temperature": 1, "outside_bias": -1}}"#;
         assert_eq!(check(qa, "\"qa\", \"entities\""), Ok(()));
-        for (json, tasks, expected) in [
+        let cases: [(&str, &str, &str); 5] = [
             ("{}", "\"intent\"", "lacks intent"),
             (qa, "\"qa\", \"sentiment\"", "lacks sentiment"),
             (&format!("{{{}}}", intent.replace("0.4", "0.9")), "\"intent\"", "thresholds"),
             (&format!("{{{}}}", intent.replace("1.5", "0")), "\"intent\"", "intent.temperature"),
             (&qa.replace("0.5", "1e39"), "\"qa\", \"entities\"", "threshold"),
-        ] {
+        ];
+        for (json, tasks, expected) in cases {
             let error = check(json, tasks).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }

@@ -129,7 +129,7 @@ impl Manifest {
 
 /// Name of a task in a manifest and in messages.
 pub(crate) fn task_name(task: Task) -> &'static str {
-    TASKS.iter().find(|(_, known)| *known == task).map_or("", |(name, _)| name)
+    TASKS.iter().find(|(_, known)| *known == task).map_or("", |(name, _)| *name)
 }
 
 #[derive(Deserialize)]

@@ -15,5 +15,5 @@ pub(crate) use labels::{Tag, Tags};
 pub(crate) use manifest::task_name;
 pub use manifest::{FileEntry, Manifest};
 pub use trust::{NoVersion, Trust, TrustedKey, Version};
-pub(crate) use vectors::{QuestionVector, TextVector, Vector, VectorSpan, VectorWindow};
+pub(crate) use vectors::{QuestionVector, TextVector, Vector, VectorSpan};
 pub(crate) use verify::{Verified, verify};
