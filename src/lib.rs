@@ -113,7 +113,7 @@ impl App {
         };
         let broker = start_broker(&config)?;
         let model::Opened { models, fallback } = model::open(&config.model)?;
-        models.check_routes(config.mqtt.as_ref().map_or(&[], |mqtt| &mqtt.routes))?;
+        models.check_routes(config.mqtt.as_ref().map_or(&[][..], |mqtt| mqtt.routes.as_slice()))?;
         let (metrics, mut registry) = Metrics::new();
         telemetry::register_build(&mut registry, &models);
         metrics.model_fallback.set(fallback.is_some().into());

@@ -62,9 +62,13 @@ impl Model {
 
 /// Bundles beside the daemon's own. The defaults have none, so that no block can be filled up from them.
 fn more(read: &mut Reader, key: &str) -> Vec<Folders> {
-    let Value::Array(blocks) = read.value(key) else {
-        read.mistake(key, "further bundles come from the file only, each as a block [[model.more]]");
-        return Vec::new();
+    let blocks = match read.value(key) {
+        Value::Array(blocks) => blocks,
+        Value::String(none) if none.is_empty() => Vec::new(),
+        _ => {
+            read.mistake(key, "further bundles come from the file only, each as a block [[model.more]]");
+            Vec::new()
+        }
     };
     if blocks.len() >= MAX_BUNDLES {
         read.mistake(
