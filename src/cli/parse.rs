@@ -24,9 +24,12 @@ pub(super) struct Arguments {
     texts: Vec<String>,
     #[command(flatten)]
     server: Server,
-    /// Folder of the bundle (else the configured one); with --server, the name of one that is loaded there.
+    /// Folder of the bundle (else the configured one).
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// Name of one of the server's bundles (else the server's own).
+    #[arg(long, value_name = "NAME", requires = "uri")]
+    bundle_name: Option<String>,
     /// What to tell (else intent and slots); may be repeated.
     #[arg(long = "task", value_name = "TASK", value_enum)]
     tasks: Vec<Asked>,
@@ -57,9 +60,7 @@ impl Arguments {
             Asked::Embedding => Task::Embedding,
         });
         options.tasks = tasks.map(i32::from).collect();
-        if let (Some(_), Some(name)) = (&self.server.uri, &self.bundle) {
-            options.bundle = name.to_string_lossy().into_owned();
-        }
+        options.bundle = self.bundle_name.clone().unwrap_or_default();
         ParseRequest { options: Some(options), ..ParseRequest::default() }
     }
 }

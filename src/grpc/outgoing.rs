@@ -142,7 +142,7 @@ mod tests {
     async fn a_client_that_goes_away_ends_the_work() {
         let (metrics, _registry) = Metrics::new();
         let call = Call::streaming(&metrics, "Watch", None);
-        drop(stream(call, PATIENCE, |_outgoing| std::future::pending()));
+        drop(stream(call, PATIENCE, |_outgoing: Outgoing<ParseResponse>| std::future::pending()));
         until_no_stream_is_open(&metrics).await;
         let cancelled = metrics.grpc_requests.get_or_create(&[("method", "Watch"), ("code", "CANCELLED")]);
         assert_eq!(cancelled.get(), 1);

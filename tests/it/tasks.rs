@@ -354,7 +354,8 @@ fn parse_tells_the_tasks_that_it_is_asked_for() {
     }
     let daemon = daemon();
     let server = format!("http://127.0.0.1:{}", daemon.grpc);
-    let named = ["parse", "--server", &server, "--bundle", "made-up", "--task", "sentiment", "--json", SAID];
+    let named =
+        ["parse", "--server", &server, "--bundle-name", "made-up", "--task", "sentiment", "--json", SAID];
     let (code, told) = intentd(&named);
     assert_eq!(code, Some(0), "{told}");
     assert!(told.contains("\"sentiment\":{\"label\":\"iot_hue_lightdim\""), "{told}");
