@@ -155,7 +155,9 @@ impl Inference {
         let job = Job { door, bundle, work: work(reply) };
         let attempts = self.shared.attempts.deaths(job.work.fingerprint());
         if attempts >= MAX_ATTEMPTS {
-            let message = format!("the process has died on this {attempts} times; it is not tried again");
+            let what = job.work.name();
+            let message =
+                format!("the process has died on this {what} {attempts} times; it is not tried again");
             return Err(ParseError::Internal(message));
         }
         let admitted = {

@@ -30,6 +30,14 @@ impl Work {
         }
     }
 
+    /// What it is called in messages.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Utterance(..) => "utterance",
+            Self::Question(..) => "question",
+        }
+    }
+
     pub(super) fn refuse(self, error: ParseError) {
         match self {
             Self::Utterance(_, reply) => drop(reply.send(Err(error))),
