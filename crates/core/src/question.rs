@@ -8,7 +8,7 @@ use crate::utterance::{Invalid, InvalidKind, check_field, check_text, check_word
 /// Most passages of one question.
 pub const MAX_PASSAGES: usize = 32;
 
-/// Longest passages in bytes of UTF-8, all of a question together: they bound the work of one question to some sixty
+/// Longest passages in bytes of UTF-8, all of a question together: they bound the work of one question to some hundred
 /// passes through the encoder.
 pub const MAX_PASSAGE_BYTES: usize = 16 * 1024;
 

@@ -34,8 +34,8 @@ const MARKS: usize = 3;
 /// The smallest `max_tokens` with which every window gets ahead of the one before.
 pub(crate) const LEAST_TOKENS: usize = QUESTION_PIECES + OVERLAP + MARKS + 1;
 
-/// Most windows of one question. Passages of prose at their limit have a third of them.
-const MAX_WINDOWS: usize = 256;
+/// Most windows of one question. Passages of prose at their limit have two thirds of them.
+const MAX_WINDOWS: usize = 128;
 
 /// Windows that go through the encoder together.
 const BATCH: usize = 8;
