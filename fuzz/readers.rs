@@ -11,8 +11,8 @@ use intentd::mqtt::codec::{Format, Sender, decode, is_harmless};
 use intentd::proto::ParseRequest;
 use intentd_core::topic::{Route, filters_overlap, topic_matches_filter, valid_topic_name};
 use intentd_core::utterance::MAX_TEXT_BYTES;
-use intentd_engine::Manifest;
 use intentd_engine::tokenizer::Tokenizer;
+use intentd_engine::{Manifest, TokenTypes};
 use prost::Message as _;
 
 /// The project's folder: this file belongs to two packages, one there and one below.
@@ -106,7 +106,8 @@ pub fn manifests(bytes: &[u8]) -> String {
 pub fn utterances(bytes: &[u8]) -> String {
     static TOKENIZER: LazyLock<Tokenizer> = LazyLock::new(|| {
         let json = std::fs::read(root().join("models/home-en-tiny/tokenizer.json"));
-        Tokenizer::read(&json.expect("the bundle is there"), 128).expect("it is a tokenizer")
+        let types = TokenTypes { cases: true, passage_offset: 4 };
+        Tokenizer::read(&json.expect("the bundle is there"), 128, types).expect("it is a tokenizer")
     });
     let text = String::from_utf8_lossy(bytes);
     let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];

@@ -3,11 +3,11 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use intentd_core::Utterance;
 use intentd_core::attempts::{Attempts, Fingerprint};
 
 /// Far more than the largest record.
@@ -57,43 +57,37 @@ impl AttemptsFile {
         }
     }
 
-    /// How often the process has died on this utterance alone.
-    pub fn deaths(&self, utterance: &Utterance) -> u32 {
-        self.lock().attempts.deaths(Fingerprint::of(utterance))
+    /// How often the process has died on this one alone.
+    pub fn deaths(&self, fingerprint: Fingerprint) -> u32 {
+        self.lock().attempts.deaths(fingerprint)
     }
 
-    /// Has a batch understood, whole or, with a suspect in it, one by one and with nobody else in inference.
-    pub fn run<T>(
-        &self,
-        batch: &[&Utterance],
-        mut understand: impl FnMut(&[&Utterance]) -> Vec<T>,
-    ) -> Vec<T> {
-        let fingerprints: Vec<Fingerprint> =
-            batch.iter().map(|utterance| Fingerprint::of(utterance)).collect();
+    /// Has a batch worked on, whole or, with a suspect in it, one by one and with nobody else in inference. `work` is
+    /// told which part of the batch.
+    pub fn run<T>(&self, batch: &[Fingerprint], mut work: impl FnMut(Range<usize>) -> Vec<T>) -> Vec<T> {
         let suspicious = {
             let kept = self.lock();
-            fingerprints.iter().any(|fingerprint| kept.attempts.is_suspect(*fingerprint))
+            batch.iter().any(|fingerprint| kept.attempts.is_suspect(*fingerprint))
         };
         if suspicious {
             let _alone = self.inference.write().unwrap_or_else(PoisonError::into_inner);
-            let each = batch.chunks(1).zip(fingerprints.chunks(1));
-            each.flat_map(|(one, fingerprint)| self.try_out(one, fingerprint, &mut understand)).collect()
+            (0..batch.len()).flat_map(|at| self.try_out(batch, at..at + 1, &mut work)).collect()
         } else {
             let _beside_others = self.inference.read().unwrap_or_else(PoisonError::into_inner);
-            self.try_out(batch, &fingerprints, &mut understand)
+            self.try_out(batch, 0..batch.len(), &mut work)
         }
     }
 
     fn try_out<T>(
         &self,
-        batch: &[&Utterance],
-        fingerprints: &[Fingerprint],
-        understand: &mut impl FnMut(&[&Utterance]) -> Vec<T>,
+        batch: &[Fingerprint],
+        part: Range<usize>,
+        work: &mut impl FnMut(Range<usize>) -> Vec<T>,
     ) -> Vec<T> {
-        self.note(|attempts| attempts.enter(fingerprints));
-        let understood = understand(batch);
-        self.note(|attempts| attempts.leave(fingerprints));
-        understood
+        self.note(|attempts| attempts.enter(&batch[part.clone()]));
+        let done = work(part.clone());
+        self.note(|attempts| attempts.leave(&batch[part]));
+        done
     }
 
     fn note(&self, change: impl FnOnce(&mut Attempts)) {

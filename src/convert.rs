@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use intentd_core::{
-    Context, Intent, Invalid, InvalidKind, ParseError, ParseOptions, Slot, SlotValue, Task, Utterance,
+    Answer, Context, Entity, Intent, Invalid, InvalidKind, ModelRef, Outcome, ParseError, ParseOptions,
+    Question, Sentiment, Slot, SlotValue, Task, Understanding, Utterance,
 };
-use intentd_core::{Outcome, Understanding};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::inference::{Parsed, Timing};
+use crate::inference::{Answered, Parsed, Timing};
 use crate::proto;
 use crate::translate::Untranslatable;
 
@@ -31,7 +31,7 @@ pub fn utterance(request: proto::ParseRequest) -> Result<Utterance, Invalid> {
 /// The answer to an utterance that was understood, whatever the outcome.
 pub fn answer(parsed: &Parsed) -> proto::ParseResponse {
     let Parsed { utterance, understanding, model, timing: spent } = parsed;
-    let Understanding { outcome: said, intent: wanted, alternatives, slots, effort: _ } = understanding;
+    let Understanding { outcome: said, intent: wanted, alternatives, slots, .. } = understanding;
     proto::ParseResponse {
         id: utterance.id.clone(),
         text: utterance.text.clone(),
@@ -40,10 +40,10 @@ pub fn answer(parsed: &Parsed) -> proto::ParseResponse {
         intent: wanted.as_ref().map(intent),
         alternatives: alternatives.iter().map(intent).collect(),
         slots: slots.iter().map(slot).collect(),
-        entities: Vec::new(),
-        sentiment: None,
-        embedding: Vec::new(),
-        model: Some(proto::ModelRef { name: model.name.clone(), version: model.version.clone() }),
+        entities: understanding.entities.iter().map(entity).collect(),
+        sentiment: understanding.sentiment.as_ref().map(sentiment),
+        embedding: understanding.embedding.clone(),
+        model: Some(model_ref(model)),
         timing: Some(timing(spent)),
         error: None,
     }
@@ -65,19 +65,83 @@ pub fn untranslatable(error: &Untranslatable) -> Status {
     }
 }
 
+/// A text whose vector is asked for is an utterance of which nothing else is asked.
+pub fn to_embed(request: proto::EmbedRequest) -> Utterance {
+    let proto::EmbedRequest { id, text, bundle } = request;
+    let options = ParseOptions { tasks: vec![Task::Embedding], bundle, ..ParseOptions::default() };
+    Utterance { id, text, options, ..Utterance::default() }
+}
+
+/// Its answer.
+pub fn embedded(parsed: &Parsed) -> proto::EmbedResponse {
+    proto::EmbedResponse {
+        id: parsed.utterance.id.clone(),
+        embedding: parsed.understanding.embedding.clone(),
+        timing: Some(timing(&parsed.timing)),
+        error: None,
+        model: Some(model_ref(&parsed.model)),
+    }
+}
+
+/// The answer in a stream when there is no vector.
+pub fn not_embedded(id: String, error: &ParseError) -> proto::EmbedResponse {
+    // The request has no options, and its task is the call itself.
+    let field = match field(error) {
+        TASKS => "",
+        other => other.trim_start_matches("options."),
+    };
+    proto::EmbedResponse { id, error: Some(fault(error, field)), ..Default::default() }
+}
+
+/// Takes a question in; `Question::validate` checks its limits.
+pub fn question(request: proto::AnswerRequest) -> Question {
+    let proto::AnswerRequest { id, question, passages, bundle } = request;
+    Question { id, question, passages, bundle }
+}
+
+/// What the passages say to a question.
+pub fn answered(answered: Answered) -> proto::AnswerResponse {
+    let Answered { id, answer: Answer { span, score, .. }, model, timing: spent } = answered;
+    let bare = proto::AnswerResponse {
+        id,
+        answerable: span.is_some(),
+        score,
+        timing: Some(timing(&spent)),
+        model: Some(model_ref(&model)),
+        ..Default::default()
+    };
+    let Some(span) = span else { return bare };
+    proto::AnswerResponse {
+        answer: span.text,
+        passage: span.passage as u32,
+        start: span.chars.start,
+        end: span.chars.end,
+        start_byte: span.bytes.start,
+        end_byte: span.bytes.end,
+        ..bare
+    }
+}
+
 /// The answer, in a stream or over MQTT, to an utterance that could not be understood.
 pub fn refusal(id: String, error: &ParseError) -> proto::ParseResponse {
-    let field = match error {
+    let error = fault(error, field(error));
+    proto::ParseResponse { id, error: Some(error), ..Default::default() }
+}
+
+fn fault(error: &ParseError, field: &str) -> proto::Error {
+    proto::Error { code: code(error).into(), message: error.to_string(), field: field.to_owned() }
+}
+
+/// Which field of the request is at fault.
+fn field(error: &ParseError) -> &'static str {
+    match error {
         ParseError::Invalid(invalid) => invalid.field,
         ParseError::TaskMissing(_) => TASKS,
         ParseError::Overloaded { .. }
         | ParseError::DeadlineExceeded
         | ParseError::Unavailable(_)
         | ParseError::Internal(_) => "",
-    };
-    let error =
-        proto::Error { code: code(error).into(), message: error.to_string(), field: field.to_owned() };
-    proto::ParseResponse { id, error: Some(error), ..Default::default() }
+    }
 }
 
 /// The status of a call that could not be answered.
@@ -138,6 +202,7 @@ fn options(options: proto::ParseOptions) -> Result<ParseOptions, Invalid> {
         intent_filter: options.intent_filter,
         top_k: options.top_k,
         min_confidence: options.min_confidence,
+        bundle: options.bundle,
     })
 }
 
@@ -181,6 +246,26 @@ fn slot(slot: &Slot) -> proto::Slot {
         end_byte: slot.bytes.end,
         confidence: slot.confidence,
     }
+}
+
+fn entity(entity: &Entity) -> proto::Entity {
+    proto::Entity {
+        r#type: entity.kind.clone(),
+        text: entity.text.clone(),
+        start: entity.chars.start,
+        end: entity.chars.end,
+        start_byte: entity.bytes.start,
+        end_byte: entity.bytes.end,
+        confidence: entity.confidence,
+    }
+}
+
+fn sentiment(sentiment: &Sentiment) -> proto::Sentiment {
+    proto::Sentiment { label: sentiment.label.clone(), score: sentiment.score }
+}
+
+fn model_ref(model: &ModelRef) -> proto::ModelRef {
+    proto::ModelRef { name: model.name.clone(), version: model.version.clone() }
 }
 
 /// `google.protobuf.Value` has no infinity and no NaN.

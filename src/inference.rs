@@ -1,20 +1,24 @@
-//! Worker threads around the engine. Both doors submit here; admission decides who waits, who is refused and
+//! Worker threads around the engines. Both doors submit here; admission decides who waits, who is refused and
 //! what runs together. Inference never runs on the runtime's threads: it would hold up keep-alives and streams.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod work;
+
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use intentd_core::admission::{Admission, Admitted, Door, Limits, Next, Ticket};
+use intentd_core::attempts::Fingerprint;
 use intentd_core::delivery::MAX_ATTEMPTS;
-use intentd_core::{ModelRef, Outcome, ParseError, Understanding, Utterance};
-use intentd_engine::{Engine, Worker};
+use intentd_core::{Answer, Effort, ModelRef, ParseError, Question, Understanding, Utterance};
+use intentd_engine::{Worker, WorkerError};
 use tokio::sync::{broadcast, oneshot};
 
 use crate::attempts::AttemptsFile;
 use crate::health::{Health, Loop};
+use crate::model::Models;
 use crate::telemetry::Metrics;
+use work::{Made, Work};
 
 /// Answers that a watcher may lag behind before it is told that it missed some.
 const WATCH_BACKLOG: usize = 1024;
@@ -35,10 +39,23 @@ pub struct Parsed {
     pub timing: Timing,
 }
 
-/// Where the time of one utterance went.
+/// A question's answer.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The question's id.
+    pub id: String,
+    /// The engine's answer.
+    pub answer: Answer,
+    /// The bundle that answered.
+    pub model: ModelRef,
+    /// Where the time went.
+    pub timing: Timing,
+}
+
+/// Where the time of one utterance or question went.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Timing {
-    /// Wordpieces, with the two that mark begin and end.
+    /// Wordpieces that the encoder read.
     pub tokens: u32,
     /// From admission to the start of its batch.
     pub queue: Duration,
@@ -50,14 +67,14 @@ pub struct Timing {
     pub total: Duration,
 }
 
-/// The engine behind admission, shared by both doors.
+/// The engines behind admission, shared by both doors.
 #[derive(Clone)]
 pub struct Inference {
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    engine: Arc<Engine>,
+    models: Models,
     attempts: AttemptsFile,
     admission: Mutex<Admission<Job>>,
     work: Condvar,
@@ -68,21 +85,24 @@ struct Shared {
 
 struct Job {
     door: Door,
-    utterance: Utterance,
-    answer: oneshot::Sender<Result<Arc<Parsed>, ParseError>>,
+    /// Place of the bundle among the models.
+    bundle: usize,
+    work: Work,
 }
+
+type Reply<T> = oneshot::Sender<Result<T, ParseError>>;
 
 impl Inference {
     /// Starts the worker threads.
     pub fn start(
-        engine: Arc<Engine>,
+        models: Models,
         attempts: AttemptsFile,
         limits: Limits,
         metrics: Metrics,
         health: Health,
     ) -> std::io::Result<(Self, Workers)> {
         let shared = Arc::new(Shared {
-            engine,
+            models,
             attempts,
             admission: Mutex::new(Admission::new(limits)),
             work: Condvar::new(),
@@ -108,18 +128,42 @@ impl Inference {
         deadline: Option<Instant>,
     ) -> Result<Arc<Parsed>, ParseError> {
         utterance.validate()?;
-        let attempts = self.attempts(&utterance);
+        let bundle = self.shared.models.place("options.bundle", &utterance.options.bundle)?;
+        self.queue(door, bundle, deadline, |reply| Work::Utterance(utterance, reply)).await
+    }
+
+    /// Submits a question, with the same promises.
+    pub async fn ask(
+        &self,
+        door: Door,
+        question: Question,
+        deadline: Option<Instant>,
+    ) -> Result<Answered, ParseError> {
+        question.validate()?;
+        let bundle = self.shared.models.place("bundle", &question.bundle)?;
+        self.queue(door, bundle, deadline, |reply| Work::Question(question, reply)).await
+    }
+
+    async fn queue<T>(
+        &self,
+        door: Door,
+        bundle: usize,
+        deadline: Option<Instant>,
+        work: impl FnOnce(Reply<T>) -> Work,
+    ) -> Result<T, ParseError> {
+        let (reply, replied) = oneshot::channel();
+        let job = Job { door, bundle, work: work(reply) };
+        let attempts = self.shared.attempts.deaths(job.work.fingerprint());
         if attempts >= MAX_ATTEMPTS {
+            let what = job.work.name();
             let message =
-                format!("the process has died on this utterance {attempts} times; it is not tried again");
+                format!("the process has died on this {what} {attempts} times; it is not tried again");
             return Err(ParseError::Internal(message));
         }
-        let (answer, answered) = oneshot::channel();
-        let bytes = utterance.text.len();
-        let job = Job { door, utterance, answer };
         let admitted = {
             let mut admission = self.shared.lock();
-            let admitted = admission.submit(Instant::now(), door, deadline, bytes, job);
+            let effort = job.work.effort();
+            let admitted = admission.submit(Instant::now(), door, deadline, effort, job);
             self.shared.metrics.queue_depth.set(admission.depth() as i64);
             admitted
         };
@@ -130,21 +174,21 @@ impl Inference {
         self.shared.work.notify_one();
         let _cancel = CancelOnDrop { shared: &self.shared, ticket };
         let received = match deadline {
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), answered).await {
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), replied).await {
                 Ok(received) => received,
                 Err(_) => {
                     self.shared.count_refusal(door, &ParseError::DeadlineExceeded);
                     return Err(ParseError::DeadlineExceeded);
                 }
             },
-            None => answered.await,
+            None => replied.await,
         };
         received.unwrap_or(Err(ParseError::Unavailable("the daemon is stopping")))
     }
 
     /// How often earlier lives of this process died on this utterance.
     pub fn attempts(&self, utterance: &Utterance) -> u32 {
-        self.shared.attempts.deaths(utterance)
+        self.shared.attempts.deaths(Fingerprint::of(utterance))
     }
 
     /// Every answer with an intent from now on, from either door.
@@ -152,9 +196,9 @@ impl Inference {
         self.shared.watchers.subscribe()
     }
 
-    /// The engine, for what the doors tell about it.
-    pub fn engine(&self) -> &Engine {
-        &self.shared.engine
+    /// The engines, for what the doors tell about them.
+    pub fn models(&self) -> &Models {
+        &self.shared.models
     }
 
     /// Refuses new utterances; those admitted are still answered.
@@ -162,16 +206,6 @@ impl Inference {
         self.shared.lock().close();
         self.shared.work.notify_all();
     }
-}
-
-fn understand(worker: &mut Worker, utterances: &[&Utterance]) -> Vec<Result<Understanding, ParseError>> {
-    for utterance in utterances {
-        tracing::trace!(id = utterance.id, text = utterance.text, "enters inference");
-    }
-    catch_unwind(AssertUnwindSafe(|| worker.parse(utterances))).unwrap_or_else(|_| {
-        tracing::error!(batch = utterances.len(), "inference panicked");
-        utterances.iter().map(|_| Err(ParseError::Internal("inference failed".to_owned()))).collect()
-    })
 }
 
 /// Takes a job whose submitter went away out of the queue, so that it costs no inference.
@@ -214,16 +248,18 @@ impl Shared {
     }
 
     fn work(&self, index: usize) {
-        let mut worker = match self.engine.worker() {
-            Ok(worker) => worker,
-            Err(error) => {
-                tracing::error!(%error, "an inference thread can't start");
-                return;
-            }
-        };
+        let engines = self.models.all().iter();
+        let mut workers: Vec<Worker> =
+            match engines.map(|engine| engine.worker()).collect::<Result<_, WorkerError>>() {
+                Ok(workers) => workers,
+                Err(error) => {
+                    tracing::error!(%error, "an inference thread can't start");
+                    return;
+                }
+            };
         while let Some(batch) = self.next_batch(index) {
             let started = Instant::now();
-            self.run(&mut worker, batch, started);
+            self.run(&mut workers, batch, started);
         }
     }
 
@@ -256,14 +292,14 @@ impl Shared {
 
     fn expire(&self, job: Job) {
         self.count_refusal(job.door, &ParseError::DeadlineExceeded);
-        // A submitter that went away needs no answer; the same holds for every send below.
-        let _ = job.answer.send(Err(ParseError::DeadlineExceeded));
+        job.work.refuse(ParseError::DeadlineExceeded);
     }
 
-    fn run(&self, worker: &mut Worker, batch: Vec<Admitted<Job>>, started: Instant) {
+    fn run(&self, workers: &mut [Worker], batch: Vec<Admitted<Job>>, started: Instant) {
         self.metrics.batch_size.observe(batch.len() as f64);
-        let utterances: Vec<&Utterance> = batch.iter().map(|admitted| &admitted.job.utterance).collect();
-        let results = self.attempts.run(&utterances, |utterances| understand(worker, utterances));
+        let jobs: Vec<&Job> = batch.iter().map(|admitted| &admitted.job).collect();
+        let fingerprints: Vec<Fingerprint> = jobs.iter().map(|job| job.work.fingerprint()).collect();
+        let results = self.attempts.run(&fingerprints, |part| work::make(workers, &jobs[part]));
         let work = batch.iter().map(|admitted| admitted.work).sum();
         let understood = batch.iter().zip(&results).filter(|(_, result)| result.is_ok());
         let understood = understood.map(|(admitted, _)| admitted.work).sum();
@@ -273,36 +309,26 @@ impl Shared {
         }
     }
 
-    fn answer(&self, admitted: Admitted<Job>, result: Result<Understanding, ParseError>, started: Instant) {
-        let Admitted { job, since, .. } = admitted;
+    fn answer(&self, admitted: Admitted<Job>, result: Result<Made, ParseError>, started: Instant) {
+        let Admitted { job: Job { door, bundle, work }, since, .. } = admitted;
         let queue = started.duration_since(since);
-        let outcome = result.as_ref().map_or("error", |understanding| match understanding.outcome {
-            Outcome::Recognized => "RECOGNIZED",
-            Outcome::Uncertain => "UNCERTAIN",
-            Outcome::NotRecognized => "NOT_RECOGNIZED",
-        });
-        self.metrics.utterances.get_or_create(&[("door", job.door.as_str()), ("outcome", outcome)]).inc();
+        let outcome = result.as_ref().map_or("error", Made::outcome);
+        self.metrics.utterances.get_or_create(&[("door", door.as_str()), ("outcome", outcome)]).inc();
         self.metrics.queue.observe(queue.as_secs_f64());
-        let parsed = result.map(|understanding| {
-            let effort = understanding.effort;
-            self.metrics.inference.observe((effort.tokenize + effort.inference).as_secs_f64());
-            let timing = Timing {
-                tokens: effort.tokens,
-                queue,
-                tokenize: effort.tokenize,
-                inference: effort.inference,
-                total: since.elapsed(),
-            };
-            let model = self.engine.model().clone();
-            Arc::new(Parsed { utterance: job.utterance, understanding, model, timing })
-        });
-        if let Ok(parsed) = &parsed
+        let made = match result {
+            Ok(made) => made,
+            Err(error) => return work.refuse(self.models.direct(error)),
+        };
+        let Effort { tokens, tokenize, inference } = made.effort();
+        self.metrics.inference.observe((tokenize + inference).as_secs_f64());
+        let timing = Timing { tokens, queue, tokenize, inference, total: since.elapsed() };
+        let model = self.models.all()[bundle].model().clone();
+        if let Some(parsed) = work.answer(made, model, timing)
             && parsed.understanding.intent.is_some()
         {
             // Fails only when nobody watches.
-            let _ = self.watchers.send(Arc::clone(parsed));
+            let _ = self.watchers.send(parsed);
         }
-        let _ = job.answer.send(parsed);
     }
 
     fn count_refusal(&self, door: Door, error: &ParseError) {

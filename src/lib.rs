@@ -3,7 +3,7 @@
 //! # Map
 //! - [`config`]: settings, all mistakes at once. [`cli`]: the commands.
 //! - [`grpc`] and [`mqtt`]: the two doors. [`convert`] and [`proto`]: their common contract.
-//! - [`model`]: which bundle serves. [`inference`] and [`attempts`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
+//! - [`model`]: which bundles serve. [`inference`] and [`attempts`]: worker threads around `intentd_engine`, behind `intentd_core::admission`.
 //! - [`translate`]: an intent and its slots, said in another language.
 //! - [`tls`] and [`credentials`]: certificates, keys and secrets of both doors, from their files.
 //! - [`health`], [`telemetry`], [`http`]: what the daemon tells about itself.
@@ -114,18 +114,19 @@ impl App {
             None => None,
         };
         let broker = start_broker(&config)?;
-        let model::Opened { engine, fallback } = model::open(&config.model)?;
+        let model::Opened { models, fallback } = model::open(&config.model)?;
+        models.check_routes(config.mqtt.as_ref().map_or(&[][..], |mqtt| mqtt.routes.as_slice()))?;
         let (metrics, mut registry) = Metrics::new();
-        telemetry::register_build(&mut registry, engine.model(), engine.kernel());
+        telemetry::register_build(&mut registry, &models);
         metrics.model_fallback.set(fallback.is_some().into());
         let health = Health::new(fallback);
         let attempts = AttemptsFile::open(&config.gateway);
         let (inference, workers) =
-            Inference::start(engine, attempts, limits(&config), metrics.clone(), health.clone())?;
+            Inference::start(models, attempts, limits(&config), metrics.clone(), health.clone())?;
         Ok(Self { config, inference, workers, metrics, registry, health, grpc, access, http, broker })
     }
 
-    /// The engine behind admission, for a caller in this process.
+    /// The engines behind admission, for a caller in this process.
     pub fn inference(&self) -> &Inference {
         &self.inference
     }

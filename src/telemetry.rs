@@ -13,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat};
+use crate::model::Models;
 
 /// Starts logging to standard error or the journal. A second call in one process has no effect.
 pub fn start_logging(log: &Log) {
@@ -62,7 +63,8 @@ pub type Labels = [(&'static str, &'static str); 2];
 /// Everything that is counted. Names follow the Prometheus conventions; times are in seconds.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// `intentd_utterances_total{door, outcome}`: answered utterances; outcome is that of the answer, or `error`.
+    /// `intentd_utterances_total{door, outcome}`: answered utterances and questions; outcome is that of the answer,
+    /// `ANSWERABLE` or `NOT_ANSWERABLE` of a question's, or `error`.
     pub utterances: Family<Labels, Counter>,
     /// `intentd_refused_total{door, reason}`: utterances turned away before inference.
     pub refused: Family<Labels, Counter>,
@@ -74,7 +76,7 @@ pub struct Metrics {
     pub batch_size: Histogram,
     /// `intentd_queue_depth`: utterances that wait now.
     pub queue_depth: Gauge,
-    /// `intentd_model_fallback`: 1 while `model.fallback` serves, since `model.bundle` was refused.
+    /// `intentd_model_fallback`: 1 while a fallback serves, since its bundle was refused.
     pub model_fallback: Gauge,
     /// `intentd_grpc_requests_total{method, code}`: finished calls by gRPC status code.
     pub grpc_requests: Family<Labels, Counter>,
@@ -83,7 +85,7 @@ pub struct Metrics {
     pub grpc_denied: Family<Label, Counter>,
     /// `intentd_grpc_connections`: open connections.
     pub grpc_connections: Gauge,
-    /// `intentd_grpc_streams`: open ParseStream and Watch calls.
+    /// `intentd_grpc_streams`: open ParseStream, EmbedStream and Watch calls.
     pub grpc_streams: Gauge,
     /// `intentd_mqtt_connected`: 1 while subscribed at the broker.
     pub mqtt_connected: Gauge,
@@ -137,12 +139,20 @@ impl Metrics {
         r.register_with_unit("queue", "Waiting for a worker thread", Unit::Seconds, queue);
         r.register("batch_size", "Utterances in one batch", self.batch_size.clone());
         r.register("queue_depth", "Utterances that wait now", self.queue_depth.clone());
-        r.register("model_fallback", "1 while model.fallback serves", self.model_fallback.clone());
+        r.register(
+            "model_fallback",
+            "1 while a fallback serves in place of its bundle",
+            self.model_fallback.clone(),
+        );
         r.register("grpc_requests", "Finished gRPC calls by method and status", self.grpc_requests.clone());
         let denied = self.grpc_denied.clone();
         r.register("grpc_denied", "Connections and calls turned away by reason", denied);
         r.register("grpc_connections", "Open gRPC connections", self.grpc_connections.clone());
-        r.register("grpc_streams", "Open ParseStream and Watch calls", self.grpc_streams.clone());
+        r.register(
+            "grpc_streams",
+            "Open ParseStream, EmbedStream and Watch calls",
+            self.grpc_streams.clone(),
+        );
         r.register("mqtt_connected", "1 while subscribed at the broker", self.mqtt_connected.clone());
         r.register("mqtt_connections", "Connections made to the broker", self.mqtt_connections.clone());
         r.register("mqtt_in_flight", "Utterances not yet acknowledged", self.mqtt_in_flight.clone());
@@ -152,13 +162,15 @@ impl Metrics {
     }
 }
 
-/// Registers what never changes: version, revision, bundle and kernel.
-pub fn register_build(registry: &mut Registry, model: &intentd_core::ModelRef, kernel: &'static str) {
+/// Registers what never changes: version, revision, bundles and kernel.
+pub fn register_build(registry: &mut Registry, models: &Models) {
+    let bundles = models.all().iter().map(|engine| engine.model());
+    let bundles: Vec<String> = bundles.map(|model| format!("{} {}", model.name, model.version)).collect();
     let labels = vec![
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("revision", crate::REVISION.to_owned()),
-        ("bundle", format!("{} {}", model.name, model.version)),
-        ("kernel", kernel.to_owned()),
+        ("bundle", bundles.join(", ")),
+        ("kernel", models.own().kernel().to_owned()),
     ];
-    registry.register("build", "Version, bundle and kernel of this daemon", Info::new(labels));
+    registry.register("build", "Version, bundles and kernel of this daemon", Info::new(labels));
 }

@@ -19,10 +19,10 @@ pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
     let config = Config::load(&Sources::default())?;
     start_quiet_logging(&config.log, false);
     // The site's thresholds were set for the site's bundle; what it trusts holds for any.
-    let config::Model { bundle, trust, thresholds, .. } = config.model;
+    let config::Model { own, trust, thresholds, .. } = config.model;
     let (folder, thresholds) = match folder {
         Some(folder) => (PathBuf::from(folder), Thresholds::default()),
-        None => (bundle, thresholds),
+        None => (own.bundle, thresholds),
     };
     Engine::open(&folder, &trust, thresholds)
         .map_err(|error| Failure::config(format!("no usable bundle in {}: {error}", folder.display())))

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use clap::Subcommand;
 
 use super::{Failure, Settings};
-use crate::config::{self, Broker, Config, Grpc, Sources};
+use crate::config::{self, Broker, Config, Folders, Grpc, Sources};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -37,8 +37,9 @@ fn check(sources: &Sources) -> Result<(), Failure> {
         None => writeln!(out, "  MQTT    off")?,
     }
     writeln!(out, "  HTTP    {}", config.http.map_or("off".to_owned(), |address| address.to_string()))?;
-    writeln!(out, "  bundle  {}", config.model.bundle.display())?;
-    if let Some(fallback) = &config.model.fallback {
+    for Folders { bundle, fallback } in [&config.model.own].into_iter().chain(&config.model.more) {
+        writeln!(out, "  bundle  {}", bundle.display())?;
+        let Some(fallback) = fallback else { continue };
         writeln!(out, "          else {}", fallback.display())?;
     }
     Ok(())

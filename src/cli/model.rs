@@ -71,6 +71,8 @@ fn print_json(out: &mut StdoutLock<'_>, engine: &Engine) -> Result<(), Failure> 
         "max_tokens": manifest.max_tokens,
         "intents": engine.labels().intents,
         "slots": engine.labels().slots,
+        "sentiment": engine.labels().sentiment,
+        "entities": engine.labels().entities,
         "files": files
             .map(|file| json!({"path": file.path, "bytes": file.bytes, "sha256": file.sha256}))
             .collect::<Vec<_>>(),
@@ -120,7 +122,14 @@ fn print_facts(out: &mut StdoutLock<'_>, engine: &Engine) -> Result<(), Failure>
     writeln!(out, "  languages   {}", manifest.languages.join(", "))?;
     writeln!(out, "  licence     {}", manifest.licence)?;
     writeln!(out, "  tasks       {}", manifest.tasks.join(", "))?;
-    writeln!(out, "  labels      {} intents, {} slots", labels.intents.len(), labels.slots.len())?;
+    let kinds = [
+        (labels.intents.len(), "intents"),
+        (labels.slots.len(), "slots"),
+        (labels.sentiment.len(), "moods"),
+        (labels.entities.len(), "kinds of entities"),
+    ];
+    let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    writeln!(out, "  labels      {}", kinds.collect::<Vec<_>>().join(", "))?;
     writeln!(out, "  size class  {}, {} tokens at most", manifest.size_class, manifest.max_tokens)?;
     writeln!(out, "  needs       intentd {} or newer", manifest.minimum_intentd)?;
     let (verify, load, self_test) = (us(startup.verify), us(startup.load), us(startup.self_test));

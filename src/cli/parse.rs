@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use intentd_core::{Invalid, InvalidKind, ModelRef, ParseError, Utterance};
 use intentd_engine::Worker;
 use tokio::runtime::Runtime;
@@ -15,7 +15,7 @@ use super::lines::{BadLine, Lines};
 use super::{Failure, answer, bundle, screen};
 use crate::convert;
 use crate::inference::{Parsed, Timing};
-use crate::proto::{Error, ParseRequest, ParseResponse};
+use crate::proto::{Entity, Error, ParseOptions, ParseRequest, ParseResponse, Sentiment, Task};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -27,9 +27,42 @@ pub(super) struct Arguments {
     /// Folder of the bundle (else the configured one).
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
+    /// Name of one of the server's bundles (else the server's own).
+    #[arg(long, value_name = "NAME", requires = "uri")]
+    bundle_name: Option<String>,
+    /// What to tell (else intent and slots); may be repeated.
+    #[arg(long = "task", value_name = "TASK", value_enum)]
+    tasks: Vec<Asked>,
     /// Print one ParseResponse a line.
     #[arg(long)]
     json: bool,
+}
+
+/// What can be told about an utterance.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Asked {
+    Intent,
+    Slots,
+    Sentiment,
+    Entities,
+    Embedding,
+}
+
+impl Arguments {
+    /// An utterance without its text.
+    fn request(&self) -> ParseRequest {
+        let mut options = ParseOptions::default();
+        let tasks = self.tasks.iter().map(|asked| match asked {
+            Asked::Intent => Task::Intent,
+            Asked::Slots => Task::Slots,
+            Asked::Sentiment => Task::Sentiment,
+            Asked::Entities => Task::Entities,
+            Asked::Embedding => Task::Embedding,
+        });
+        options.tasks = tasks.map(i32::from).collect();
+        options.bundle = self.bundle_name.clone().unwrap_or_default();
+        ParseRequest { options: Some(options), ..ParseRequest::default() }
+    }
 }
 
 /// Answers every utterance in order; the exit code is 65 when one of them was refused.
@@ -38,27 +71,27 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         Some(uri) => Door::server(uri, &arguments.server)?,
         None => Door::bundle(arguments)?,
     };
+    let ask = |door: &mut Door, text| door.ask(ParseRequest { text, ..arguments.request() });
     let mut printer = Printer { json: arguments.json, answered: 0, refused: 0, first_reason: String::new() };
     if arguments.texts.is_empty() {
         for line in Lines::new(std::io::stdin().lock()) {
-            printer.print(&answer_line(&mut door, line?.text)?)?;
+            let answer = match line?.text {
+                Ok(text) => ask(&mut door, text)?,
+                Err(reason) => bad_line(&reason),
+            };
+            printer.print(&answer)?;
         }
     } else {
         for text in &arguments.texts {
-            printer.print(&door.ask(text.clone())?)?;
+            printer.print(&ask(&mut door, text.clone())?)?;
         }
     }
     printer.finish()
 }
 
-fn answer_line(door: &mut Door, line: Result<String, BadLine>) -> Result<ParseResponse, Failure> {
-    match line {
-        Ok(text) => door.ask(text),
-        Err(reason) => {
-            let invalid = Invalid { field: "text", kind: InvalidKind::BadValue, message: reason.to_string() };
-            Ok(convert::refusal(String::new(), &ParseError::Invalid(invalid)))
-        }
-    }
+fn bad_line(reason: &BadLine) -> ParseResponse {
+    let invalid = Invalid { field: "text", kind: InvalidKind::BadValue, message: reason.to_string() };
+    convert::refusal(String::new(), &ParseError::Invalid(invalid))
 }
 
 /// Who understands.
@@ -82,28 +115,25 @@ impl Door {
     }
 
     /// An utterance at fault gets an answer with `error`; any other fault ends the command.
-    fn ask(&mut self, text: String) -> Result<ParseResponse, Failure> {
+    fn ask(&mut self, request: ParseRequest) -> Result<ParseResponse, Failure> {
         match self {
             Self::Bundle { worker, model } => {
-                let utterance = Utterance { text, ..Utterance::default() };
+                let utterance = convert::utterance(request).map_err(ParseError::from)?;
                 match understand(worker, model, utterance) {
                     Ok(parsed) => Ok(convert::answer(&parsed)),
                     Err(error @ ParseError::Invalid(_)) => Ok(convert::refusal(String::new(), &error)),
                     Err(error) => Err(error.into()),
                 }
             }
-            Self::Server { runtime, client, uri } => {
-                let request = ParseRequest { text, ..ParseRequest::default() };
-                match runtime.block_on(client.parse(request)) {
-                    Ok(response) => Ok(response.into_inner()),
-                    Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
-                        let (code, message) = (status.code() as i32, status.message().to_owned());
-                        let error = Error { code, message, field: String::new() };
-                        Ok(ParseResponse { error: Some(error), ..ParseResponse::default() })
-                    }
-                    Err(status) => Err(Failure::status(uri, &status)),
+            Self::Server { runtime, client, uri } => match runtime.block_on(client.parse(request)) {
+                Ok(response) => Ok(response.into_inner()),
+                Err(status) if matches!(status.code(), Code::InvalidArgument | Code::OutOfRange) => {
+                    let (code, message) = (status.code() as i32, status.message().to_owned());
+                    let error = Error { code, message, field: String::new() };
+                    Ok(ParseResponse { error: Some(error), ..ParseResponse::default() })
                 }
-            }
+                Err(status) => Err(Failure::status(uri, &status)),
+            },
         }
     }
 }
@@ -184,6 +214,17 @@ fn write_block(out: &mut impl Write, answer: &ParseResponse) -> std::io::Result<
     for slot in &answer.slots {
         let (confidence, span) = (answer::percent(slot.confidence.into()), slot.start..slot.end);
         writeln!(out, "  {}  characters {}-{}, {confidence}", answer::slot(slot), span.start, span.end)?;
+    }
+    if let Some(Sentiment { label, score }) = &answer.sentiment {
+        writeln!(out, "  mood {label}  {}", answer::percent((*score).into()))?;
+    }
+    for Entity { r#type: kind, text, start, end, confidence, .. } in &answer.entities {
+        let confidence = answer::percent((*confidence).into());
+        writeln!(out, "  {kind} \"{text}\"  characters {start}-{end}, {confidence}")?;
+    }
+    if let [first, second, third, ..] = answer.embedding.as_slice() {
+        let length = answer.embedding.len();
+        writeln!(out, "  vector of {length}: {first:.3}, {second:.3}, {third:.3}, … (--json has all)")?;
     }
     if let (Some(timing), Some(model)) = (&answer.timing, &answer.model) {
         let time = screen::micros(timing.total_us.into());

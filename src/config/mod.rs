@@ -7,6 +7,7 @@
 mod check;
 mod model;
 mod read;
+mod routes;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -14,12 +15,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use config::{Environment, File, FileFormat};
+use intentd_core::Task;
 use intentd_core::topic::Route as Topics;
 
 use crate::tls::{ClientFiles, ServerFiles};
 use read::Reader;
 
-pub use model::Model;
+pub use model::{Folders, Model};
 
 /// Every key with its default: the shipped file.
 pub const DEFAULTS: &str = include_str!("../../config/intentd.toml");
@@ -36,7 +38,7 @@ pub struct Config {
     pub grpc: Grpc,
     /// The MQTT door; none when switched off.
     pub mqtt: Option<Mqtt>,
-    /// The bundle.
+    /// The bundles.
     pub model: Model,
     /// Worker threads, at least one.
     pub threads: usize,
@@ -143,6 +145,10 @@ pub struct Route {
     pub share: Option<String>,
     /// Older utterances become dead letters.
     pub max_age: Option<Duration>,
+    /// Name of the bundle; empty: the daemon's own.
+    pub bundle: String,
+    /// What is asked about its utterances; none: intent and slots.
+    pub tasks: Vec<Task>,
 }
 
 /// Form of an utterance's payload.

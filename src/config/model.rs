@@ -1,25 +1,38 @@
-//! `[model]`: which bundle, and what the site demands of it.
+//! `[model]`: which bundles, and what the site demands of them.
 
 use std::path::{Path, PathBuf};
 
 use intentd_engine::{Thresholds, Trust};
+use serde_json::Value;
 
 use super::read::Reader;
 
 /// Where the bundle is looked for when `model.bundle` is empty.
 const BUNDLES: [&str; 2] = ["models/home-en", "/usr/share/intentd/models/home-en"];
 
-/// The bundle and what holds for it.
+/// Most bundles of one daemon; each takes memory for its weights.
+const MAX_BUNDLES: usize = 8;
+
+/// The bundles and what holds for them.
 #[derive(Clone, Debug)]
 pub struct Model {
+    /// The daemon's own.
+    pub own: Folders,
+    /// Those that are loaded beside it, and asked by name.
+    pub more: Vec<Folders>,
+    /// What any bundle must fulfil.
+    pub trust: Trust,
+    /// This site's thresholds for its own bundle, where they differ from the bundle's.
+    pub thresholds: Thresholds,
+}
+
+/// Where a bundle is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
     /// Folder of the bundle.
     pub bundle: PathBuf,
     /// Folder of the bundle that serves when the other is refused.
     pub fallback: Option<PathBuf>,
-    /// What any bundle must fulfil.
-    pub trust: Trust,
-    /// This site's thresholds, where they differ from the bundle's.
-    pub thresholds: Thresholds,
 }
 
 impl Model {
@@ -27,8 +40,11 @@ impl Model {
         let packaged =
             || BUNDLES.iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new(BUNDLES[0]));
         Self {
-            bundle: read.optional("model.bundle").map_or_else(|| packaged().to_path_buf(), PathBuf::from),
-            fallback: read.optional("model.fallback").map(PathBuf::from),
+            own: Folders {
+                bundle: read.optional("model.bundle").map_or_else(|| packaged().to_path_buf(), PathBuf::from),
+                fallback: read.optional("model.fallback").map(PathBuf::from),
+            },
+            more: more(read, "model.more"),
             trust: Trust {
                 keys: read.each(
                     "model.trusted_keys",
@@ -42,4 +58,40 @@ impl Model {
             },
         }
     }
+}
+
+/// Bundles beside the daemon's own. The defaults have none, so that no block can be filled up from them.
+fn more(read: &mut Reader, key: &str) -> Vec<Folders> {
+    let blocks = match read.value(key) {
+        Value::Array(blocks) => blocks,
+        Value::String(none) if none.is_empty() => Vec::new(),
+        _ => {
+            read.mistake(key, "further bundles come from the file only, each as a block [[model.more]]");
+            Vec::new()
+        }
+    };
+    if blocks.len() >= MAX_BUNDLES {
+        read.mistake(
+            key,
+            format!("{} bundles; the limit is {MAX_BUNDLES}, with model.bundle", blocks.len() + 1),
+        );
+    }
+    let folders = |block: &Value| {
+        let block = block.as_object()?;
+        let path =
+            |name: &str| Some(block.get(name)?.as_str()?).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let known = block.keys().all(|key| key == "bundle" || key == "fallback");
+        Some(Folders { bundle: path("bundle")?, fallback: path("fallback") }).filter(|_| known)
+    };
+    let mut found = Vec::new();
+    for (i, block) in blocks.iter().enumerate() {
+        match folders(block) {
+            Some(folders) => found.push(folders),
+            None => read.mistake(
+                &format!("{key}[{i}]"),
+                "needs bundle = \"FOLDER\" and may have fallback = \"FOLDER\", nothing else",
+            ),
+        }
+    }
+    found
 }

@@ -5,16 +5,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use intentd_core::topic::Route as Topics;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
-use super::{Broker, Codec, Mistake, Mistakes, Route};
+use super::{Broker, Mistake, Mistakes};
 use crate::credentials::Secret;
 use crate::tls::{ClientFiles, ServerFiles};
-
-/// Most routes of one daemon: each is compared with every other, and a wildcard level serves any number of devices.
-const MAX_ROUTES: usize = 64;
 
 /// Default ports of MQTT and of MQTT over TLS (IANA).
 const MQTT_PORT: u16 = 1883;
@@ -251,42 +247,8 @@ impl Reader {
         .flatten()
     }
 
-    pub(super) fn routes(&mut self, key: &str) -> Vec<Route> {
-        let Value::Array(routes) = self.value(key) else {
-            self.mistake(key, "routes come from the file only, each as a block [[mqtt.routes]]");
-            return Vec::new();
-        };
-        if routes.is_empty() {
-            self.mistake(key, "at least one route is needed; set mqtt.broker = \"off\" to do without MQTT");
-        }
-        if routes.len() > MAX_ROUTES {
-            let message = format!(
-                "{} routes; the limit is {MAX_ROUTES}: let one with {{name}} levels serve many",
-                routes.len()
-            );
-            self.mistake(key, &message);
-            return Vec::new();
-        }
-        (0..routes.len()).filter_map(|i| self.route(&format!("{key}[{i}]"))).collect()
-    }
-
-    fn route(&mut self, key: &str) -> Option<Route> {
-        let (subscribe, publish) =
-            (self.text(&format!("{key}.subscribe")), self.text(&format!("{key}.publish")));
-        let topics = Topics::new(&subscribe, &publish).map_err(|error| self.mistake(key, error.to_string()));
-        let codec = self.choice(&format!("{key}.codec"), &[("json", Codec::Json), ("text", Codec::Text)]);
-        let qos = self.whole(&format!("{key}.qos"), 0, 1);
-        let share = self.optional(&format!("{key}.share"));
-        if share.as_deref().is_some_and(|group| group.contains(['/', '+', '#', '\0'])) {
-            self.mistake(&format!("{key}.share"), "a group's name holds none of / + #");
-        }
-        let max_age =
-            Some(self.duration(&format!("{key}.max_age"), "0s", "3650d")).filter(|age| !age.is_zero());
-        Some(Route { topics: topics.ok()?, codec, qos, share, max_age })
-    }
-
     /// Strings as they are, other scalars as they are written; the environment knows only strings.
-    fn text(&mut self, key: &str) -> String {
+    pub(super) fn text(&mut self, key: &str) -> String {
         match self.value(key) {
             Value::String(text) => text,
             Value::Number(number) => number.to_string(),
@@ -308,7 +270,7 @@ impl Reader {
     }
 
     /// The value of a key; what a route leaves out comes from the default route.
-    fn value(&self, key: &str) -> Value {
+    pub(super) fn value(&self, key: &str) -> Value {
         let found = lookup(&self.tree, key).or_else(|| lookup(&self.defaults, &default_key(key)));
         found.cloned().unwrap_or(Value::Null)
     }

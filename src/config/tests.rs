@@ -76,6 +76,30 @@ fn all_mistakes_are_told_at_once_by_key() {
     assert_eq!(keys, expected);
 }
 
+#[test]
+fn routes_name_their_tasks_and_further_bundles_have_blocks() {
+    let route = "[[mqtt.routes]]\nbundle = \"text-en\"\ntasks = [\"slots\", \"intent\", \"slots\"]\n";
+    let block = "[[model.more]]\nbundle = \"a\"\n[[model.more]]\nbundle = \"b\"\nfallback = \"c\"\n";
+    let config = load_file(&format!("{route}{block}")).unwrap();
+    let route = &config.mqtt.unwrap().routes[0];
+    assert_eq!(
+        (route.bundle.as_str(), route.tasks.as_slice()),
+        ("text-en", &[Task::Intent, Task::Slots][..])
+    );
+    let folders = |bundle: &str, fallback: Option<&str>| Folders {
+        bundle: bundle.into(),
+        fallback: fallback.map(PathBuf::from),
+    };
+    assert_eq!(config.model.more, [folders("a", None), folders("b", Some("c"))]);
+
+    assert_eq!(mistakes(load_file("[[mqtt.routes]]\ntasks = [\"qa\"]")), ["mqtt.routes[0].tasks"]);
+    for block in ["fallback = \"c\"", "bundle = \"\"", "bundle = 5", "bundle = \"a\"\nname = \"b\""] {
+        assert_eq!(mistakes(load_file(&format!("[[model.more]]\n{block}"))), ["model.more[0]"], "{block}");
+    }
+    assert_eq!(mistakes(load_file(&"[[model.more]]\nbundle = \"a\"\n".repeat(8))), ["model.more"]);
+    assert_eq!(mistakes(load(&[("model.more", "models/text-en")])), ["model.more"]);
+}
+
 /// Every key of the shipped file can be set by a flag, which is read like the environment: as text.
 #[test]
 fn every_scalar_key_is_read_from_text() {

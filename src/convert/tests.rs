@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use intentd_core::{Effort, ModelRef};
+use intentd_core::{AnswerSpan, Effort, ModelRef};
 use proptest::prelude::*;
 
 use super::*;
@@ -51,6 +51,9 @@ fn parsed() -> Parsed {
                     confidence: 0.875,
                 },
             ],
+            sentiment: None,
+            entities: Vec::new(),
+            embedding: Vec::new(),
             effort: Effort::default(),
         },
         model: ModelRef { name: "home-en".to_owned(), version: "1.0.0".to_owned() },
@@ -141,6 +144,7 @@ fn a_request_becomes_an_utterance() {
             intent_filter: vec!["TurnOn".to_owned()],
             top_k: 3,
             min_confidence: 0.5,
+            bundle: "text-en".to_owned(),
         }),
     };
     let expected = Utterance {
@@ -152,10 +156,58 @@ fn a_request_becomes_an_utterance() {
             intent_filter: vec!["TurnOn".to_owned()],
             top_k: 3,
             min_confidence: 0.5,
+            bundle: "text-en".to_owned(),
         },
     };
     assert_eq!(utterance(request), Ok(expected));
     assert_eq!(utterance(proto::ParseRequest::default()), Ok(Utterance::default()));
+}
+
+#[test]
+fn what_was_asked_for_beside_intent_and_slots_is_told() {
+    let mut parsed = parsed();
+    parsed.understanding.sentiment = Some(Sentiment { label: "positive".to_owned(), score: 0.75 });
+    let text = "21.5".to_owned();
+    let entity = Entity { kind: "number".to_owned(), text, chars: 17..21, bytes: 18..22, confidence: 0.5 };
+    parsed.understanding.entities = vec![entity];
+    parsed.understanding.embedding = vec![0.5, -0.25];
+    let expected = GOLDEN.replace(
+        r#""entities":[],"embedding":[]"#,
+        concat!(
+            r#""entities":[{"type":"number","text":"21.5","start":17,"end":21,"start_byte":18,"end_byte":22,"confidence":0.5}],"#,
+            r#""sentiment":{"label":"positive","score":0.75},"embedding":[0.5,-0.25]"#
+        ),
+    );
+    assert_eq!(to_json(&answer(&parsed)), expected);
+    let embedded = embedded(&parsed);
+    assert_eq!((embedded.id.as_str(), embedded.embedding), ("7", vec![0.5, -0.25]));
+    assert_eq!(embedded.model.unwrap().name, "home-en");
+}
+
+#[test]
+fn an_error_names_a_field_that_its_request_has() {
+    let invalid =
+        |field| ParseError::Invalid(Invalid { field, kind: InvalidKind::BadValue, message: String::new() });
+    let field = |error: &ParseError| not_embedded("7".to_owned(), error).error.unwrap().field;
+    assert_eq!(field(&invalid("text")), "text");
+    assert_eq!(field(&invalid("options.bundle")), "bundle");
+    assert_eq!(field(&ParseError::TaskMissing(String::new())), "");
+}
+
+#[test]
+fn an_answer_without_words_has_a_score_alone() {
+    let model = ModelRef { name: "text-en".to_owned(), version: "1".to_owned() };
+    let told = |span| {
+        let answer = Answer { span, score: 0.625, effort: Effort::default() };
+        let id = "7".to_owned();
+        answered(Answered { id, answer, model: model.clone(), timing: Timing::default() })
+    };
+    let none = told(None);
+    assert_eq!((none.id.as_str(), none.answerable, none.score), ("7", false, 0.625));
+    let text = "café".to_owned();
+    let some = told(Some(AnswerSpan { passage: 3, text, chars: 9..13, bytes: 9..14 }));
+    assert_eq!((some.answerable, some.answer.as_str(), some.passage), (true, "café", 3));
+    assert_eq!((some.start, some.end, some.start_byte, some.end_byte), (9, 13, 9, 14));
 }
 
 #[test]

@@ -7,28 +7,25 @@ use std::time::{Duration, Instant};
 use intentd_core::ParseError;
 use intentd_core::admission::Door;
 use tokio::sync::{broadcast, watch};
-use tokio::task::JoinSet;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::convert;
 use crate::grpc::call::Call;
 use crate::grpc::deadline;
+use crate::grpc::exchange::Exchange;
 use crate::grpc::outgoing::{Answers, Outgoing, stream};
 use crate::grpc::translate::translate;
 use crate::inference::{Inference, Parsed};
 use crate::proto::nlu_server;
+use crate::proto::{AnswerRequest, AnswerResponse, EmbedRequest, EmbedResponse};
 use crate::proto::{ParseRequest, ParseResponse, WatchRequest};
 use crate::proto::{TranslateRequest, TranslateResponse};
 use crate::telemetry::Metrics;
 
-/// Requests of one stream that are read before the first is answered. Enough to keep every thread busy; few enough
-/// that a stream on its own never waits so long that its requests are refused, on a slow CPU either.
-const IN_FLIGHT_MAX: usize = 16;
-
 /// A client that takes no answer of its stream for this long is cut off.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
 
-const DRAINING: ParseError = ParseError::Unavailable("the daemon is draining; try again");
+pub(super) const DRAINING: ParseError = ParseError::Unavailable("the daemon is draining; try again");
 
 /// The service `intentd.v1.Nlu`.
 pub(super) struct Nlu {
@@ -51,6 +48,22 @@ impl Nlu {
         }
         Ok(call)
     }
+
+    fn exchange<Q>(&self, call: &Call, requests: Request<Streaming<Q>>) -> Exchange<Q> {
+        Exchange {
+            inference: self.inference.clone(),
+            deadline: call.deadline(),
+            requests: requests.into_inner(),
+            draining: self.draining.clone(),
+        }
+    }
+}
+
+/// The end of a call with one answer.
+fn finish<A>(call: Call, answer: Result<A, ParseError>) -> Result<Response<A>, Status> {
+    let answer = answer.map_err(|error| convert::status(&error));
+    call.finish(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
+    answer.map(Response::new)
 }
 
 #[tonic::async_trait]
@@ -58,30 +71,48 @@ impl nlu_server::Nlu for Nlu {
     async fn parse(&self, request: Request<ParseRequest>) -> Result<Response<ParseResponse>, Status> {
         let call = self.admit(Call::unary(&self.metrics, "Parse", deadline::of(&request)))?;
         let parsed = understand(&self.inference, request.into_inner(), call.deadline()).await;
-        let answer = parsed.map(|parsed| convert::answer(&parsed)).map_err(|error| convert::status(&error));
-        call.finish(answer.as_ref().map_or_else(Status::code, |_| Code::Ok));
-        answer.map(Response::new)
+        finish(call, parsed.map(|parsed| convert::answer(&parsed)))
     }
 
-    type ParseStreamStream = Answers;
+    type ParseStreamStream = Answers<ParseResponse>;
 
     async fn parse_stream(
         &self,
         request: Request<Streaming<ParseRequest>>,
-    ) -> Result<Response<Answers>, Status> {
+    ) -> Result<Response<Self::ParseStreamStream>, Status> {
         let call = self.admit(Call::streaming(&self.metrics, "ParseStream", deadline::of(&request)))?;
-        let work = ParseStream {
-            inference: self.inference.clone(),
-            deadline: call.deadline(),
-            requests: request.into_inner(),
-            draining: self.draining.clone(),
-        };
-        Ok(Response::new(stream(call, STALLED_AFTER, |outgoing| work.run(outgoing))))
+        let work = self.exchange(&call, request);
+        Ok(Response::new(stream(call, STALLED_AFTER, |outgoing| work.run(outgoing, answer))))
     }
 
-    type WatchStream = Answers;
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<EmbedResponse>, Status> {
+        let call = self.admit(Call::unary(&self.metrics, "Embed", deadline::of(&request)))?;
+        let utterance = convert::to_embed(request.into_inner());
+        let parsed = self.inference.submit(Door::Grpc, utterance, call.deadline()).await;
+        finish(call, parsed.map(|parsed| convert::embedded(&parsed)))
+    }
 
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Answers>, Status> {
+    type EmbedStreamStream = Answers<EmbedResponse>;
+
+    async fn embed_stream(
+        &self,
+        request: Request<Streaming<EmbedRequest>>,
+    ) -> Result<Response<Self::EmbedStreamStream>, Status> {
+        let call = self.admit(Call::streaming(&self.metrics, "EmbedStream", deadline::of(&request)))?;
+        let work = self.exchange(&call, request);
+        Ok(Response::new(stream(call, STALLED_AFTER, |outgoing| work.run(outgoing, embed))))
+    }
+
+    async fn answer(&self, request: Request<AnswerRequest>) -> Result<Response<AnswerResponse>, Status> {
+        let call = self.admit(Call::unary(&self.metrics, "Answer", deadline::of(&request)))?;
+        let question = convert::question(request.into_inner());
+        let answered = self.inference.ask(Door::Grpc, question, call.deadline()).await;
+        finish(call, answered.map(convert::answered))
+    }
+
+    type WatchStream = Answers<ParseResponse>;
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let call = self.admit(Call::streaming(&self.metrics, "Watch", deadline::of(&request)))?;
         let filter = Filter::new(request.into_inner());
         let (parsed, draining) = (self.inference.watch(), self.draining.clone());
@@ -111,39 +142,6 @@ pub(super) async fn understand(
     inference.submit(Door::Grpc, utterance, deadline).await
 }
 
-/// The work of one ParseStream call. Dropping it takes what is in flight out of the queue.
-struct ParseStream {
-    inference: Inference,
-    deadline: Option<Instant>,
-    requests: Streaming<ParseRequest>,
-    draining: watch::Receiver<bool>,
-}
-
-impl ParseStream {
-    /// Reads while there is room, answers as answers come; ends when nothing more is read and all are answered.
-    async fn run(mut self, outgoing: Outgoing) -> Result<(), Status> {
-        let mut in_flight = JoinSet::new();
-        let mut end = None;
-        loop {
-            let reading = end.is_none();
-            tokio::select! {
-                request = self.requests.message(), if reading && in_flight.len() < IN_FLIGHT_MAX => match request {
-                    Ok(Some(request)) => {
-                        in_flight.spawn(answer(self.inference.clone(), request, self.deadline));
-                    }
-                    Ok(None) => end = Some(Ok(())),
-                    Err(status) => end = Some(Err(status)),
-                },
-                () = began(&mut self.draining), if reading => end = Some(Err(convert::status(&DRAINING))),
-                Some(answer) = in_flight.join_next() => {
-                    outgoing.send(answer.map_err(|error| Status::internal(error.to_string()))?).await?;
-                }
-                else => return end.unwrap_or(Ok(())),
-            }
-        }
-    }
-}
-
 async fn answer(inference: Inference, request: ParseRequest, deadline: Option<Instant>) -> ParseResponse {
     let id = request.id.clone();
     match understand(&inference, request, deadline).await {
@@ -152,12 +150,20 @@ async fn answer(inference: Inference, request: ParseRequest, deadline: Option<In
     }
 }
 
+async fn embed(inference: Inference, request: EmbedRequest, deadline: Option<Instant>) -> EmbedResponse {
+    let id = request.id.clone();
+    match inference.submit(Door::Grpc, convert::to_embed(request), deadline).await {
+        Ok(parsed) => convert::embedded(&parsed),
+        Err(error) => convert::not_embedded(id, &error),
+    }
+}
+
 /// The work of one Watch call.
 async fn send_watched(
     mut parsed: broadcast::Receiver<Arc<Parsed>>,
     filter: Filter,
     mut draining: watch::Receiver<bool>,
-    outgoing: Outgoing,
+    outgoing: Outgoing<ParseResponse>,
 ) -> Result<(), Status> {
     loop {
         let received = tokio::select! {
@@ -178,7 +184,7 @@ async fn send_watched(
 }
 
 /// Resolves when the daemon begins to drain; when nobody could say so any more, it has ended.
-async fn began(draining: &mut watch::Receiver<bool>) {
+pub(super) async fn began(draining: &mut watch::Receiver<bool>) {
     let _ = draining.wait_for(|draining| *draining).await;
 }
 
@@ -224,6 +230,9 @@ mod tests {
                 intent,
                 alternatives: Vec::new(),
                 slots: Vec::new(),
+                sentiment: None,
+                entities: Vec::new(),
+                embedding: Vec::new(),
                 effort: Effort::default(),
             },
             model: ModelRef { name: "home-en".to_owned(), version: "1".to_owned() },

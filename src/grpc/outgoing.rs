@@ -9,26 +9,25 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
 use crate::grpc::call::Call;
-use crate::proto::ParseResponse;
 
 /// Answers that wait for the client to read them, beside those in HTTP/2's own window.
 const QUEUED_MAX: usize = 16;
 
 /// What tonic sends.
-pub(super) type Answers = ReceiverStream<Result<ParseResponse, Status>>;
+pub(super) type Answers<A> = ReceiverStream<Result<A, Status>>;
 
 /// Where the work puts its answers.
-pub(super) struct Outgoing {
-    answers: mpsc::Sender<Result<ParseResponse, Status>>,
+pub(super) struct Outgoing<A> {
+    answers: mpsc::Sender<Result<A, Status>>,
     patience: Duration,
 }
 
-impl Outgoing {
+impl<A> Outgoing<A> {
     /// Sends one answer, waiting while the client doesn't read.
     ///
     /// # Errors
     /// The status that the work should end with.
-    pub(super) async fn send(&self, answer: ParseResponse) -> Result<(), Status> {
+    pub(super) async fn send(&self, answer: A) -> Result<(), Status> {
         match self.answers.send_timeout(Ok(answer), self.patience).await {
             Ok(()) => Ok(()),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(Status::resource_exhausted(format!(
@@ -42,8 +41,13 @@ impl Outgoing {
 
 /// Runs the work of a streaming call until it ends, its deadline passes, or its client goes away or takes no answer
 /// for as long as `patience`.
-pub(super) fn stream<Work>(call: Call, patience: Duration, work: impl FnOnce(Outgoing) -> Work) -> Answers
+pub(super) fn stream<A, Work>(
+    call: Call,
+    patience: Duration,
+    work: impl FnOnce(Outgoing<A>) -> Work,
+) -> Answers<A>
 where
+    A: Send + 'static,
     Work: Future<Output = Result<(), Status>> + Send + 'static,
 {
     let (answers, receiver) = mpsc::channel(QUEUED_MAX + 1);
@@ -80,11 +84,12 @@ mod tests {
     use tokio_stream::StreamExt as _;
 
     use super::*;
+    use crate::proto::ParseResponse;
     use crate::telemetry::Metrics;
 
     const PATIENCE: Duration = Duration::from_millis(200);
 
-    fn endless(call: Call) -> Answers {
+    fn endless(call: Call) -> Answers<ParseResponse> {
         stream(call, PATIENCE, |outgoing| async move {
             loop {
                 outgoing.send(ParseResponse::default()).await?;
@@ -92,7 +97,7 @@ mod tests {
         })
     }
 
-    async fn read_to_end(answers: Answers) -> (usize, Option<Code>) {
+    async fn read_to_end(answers: Answers<ParseResponse>) -> (usize, Option<Code>) {
         let all: Vec<_> = answers.collect().await;
         let end = all.last().and_then(|last| last.as_ref().err()).map(Status::code);
         (all.iter().filter(|answer| answer.is_ok()).count(), end)
@@ -137,7 +142,7 @@ mod tests {
     async fn a_client_that_goes_away_ends_the_work() {
         let (metrics, _registry) = Metrics::new();
         let call = Call::streaming(&metrics, "Watch", None);
-        drop(stream(call, PATIENCE, |_outgoing| std::future::pending()));
+        drop(stream(call, PATIENCE, |_outgoing: Outgoing<ParseResponse>| std::future::pending()));
         until_no_stream_is_open(&metrics).await;
         let cancelled = metrics.grpc_requests.get_or_create(&[("method", "Watch"), ("code", "CANCELLED")]);
         assert_eq!(cancelled.get(), 1);

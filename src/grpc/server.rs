@@ -24,10 +24,10 @@ use crate::proto;
 use crate::proto::nlu_server::NluServer;
 use crate::telemetry::Metrics;
 
-/// Largest request. One with every field at its limit has about 22 KiB.
+/// Largest request. One with every field at its limit has about 22 KiB, a question with its passages as well.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
 
-/// Largest answer: a request's text and context echoed, and as much again for what was found in it.
+/// Largest answer: a request's text and context echoed, as much again for what was found in it, and an embedding.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// A unary call ends after this time even if its message never arrives. Longer than an utterance may wait.

@@ -7,7 +7,7 @@ use tonic::Status;
 use crate::convert;
 use crate::grpc::nlu::understand;
 use crate::inference::Inference;
-use crate::proto::{ParseRequest, TranslateRequest, TranslateResponse};
+use crate::proto::{ParseOptions, ParseRequest, TranslateRequest, TranslateResponse};
 use crate::translate::{Phrases, Understood};
 
 /// The language is looked up first: without one to say it in nothing has to be understood.
@@ -16,10 +16,11 @@ pub(super) async fn translate(
     request: TranslateRequest,
     deadline: Option<Instant>,
 ) -> Result<TranslateResponse, Status> {
-    let TranslateRequest { id, text, context, language } = request;
+    let TranslateRequest { id, text, context, language, bundle } = request;
     let phrases = Phrases::get();
     let language = phrases.language(&language).map_err(|error| convert::untranslatable(&error))?;
-    let request = ParseRequest { id, text, context, options: None };
+    let options = Some(ParseOptions { bundle, ..ParseOptions::default() });
+    let request = ParseRequest { id, text, context, options };
     let parsed = understand(inference, request, deadline).await.map_err(|error| convert::status(&error))?;
     let said = Understood::new(&parsed.utterance.text, &parsed.understanding)
         .and_then(|understood| phrases.say(&understood, language));

@@ -131,6 +131,8 @@ fn decode(
         }
         Ok(decoded) => {
             let mut utterance = decoded.utterance;
+            utterance.options.tasks = route.tasks.clone();
+            utterance.options.bundle = route.bundle.clone();
             let sender_id = !utterance.id.is_empty();
             if !sender_id {
                 utterance.id = Uuid::new_v4().to_string();

@@ -23,6 +23,10 @@ mod host;
 /// Start, stop, and what stops the start.
 #[cfg(test)]
 mod lifecycle;
+/// A bundle with every task, made of parts of a committed one.
+#[cfg(test)]
+#[path = "../../crates/engine/tests/engine/made_up.rs"]
+mod made_up;
 /// Which bundle serves: signatures, and the one that stands in.
 #[cfg(test)]
 mod model;
@@ -32,6 +36,9 @@ mod mqtt;
 /// The fault table at length, with its figures.
 #[cfg(test)]
 mod soak;
+/// Every task through both doors, and several bundles side by side.
+#[cfg(test)]
+mod tasks;
 /// The walls of the house.
 #[cfg(test)]
 mod tidy;

@@ -9,12 +9,12 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::Utterance;
+use crate::{Question, Utterance};
 
 /// Suspects that are remembered; a crash adds at most what was in inference.
 const MAX_SUSPECTS: usize = 512;
 
-/// What inference sees of an utterance. Not its id: one without a sender's id gets a new one at every delivery. Not
+/// What inference sees of an utterance or a question. Not its id: one without a sender's id gets a new one at every delivery. Not
 /// its text: the record must not hold what somebody said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fingerprint(u64);
@@ -23,7 +23,14 @@ impl Fingerprint {
     /// The same for the same words and tasks, in every process of one build.
     pub fn of(utterance: &Utterance) -> Self {
         let mut hasher = DefaultHasher::new();
-        (&utterance.text, &utterance.options.tasks).hash(&mut hasher);
+        (&utterance.text, &utterance.options.tasks, &utterance.options.bundle).hash(&mut hasher);
+        Self(hasher.finish())
+    }
+
+    /// The same for the same question and passages.
+    pub fn of_question(question: &Question) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (&question.question, &question.passages, &question.bundle).hash(&mut hasher);
         Self(hasher.finish())
     }
 }

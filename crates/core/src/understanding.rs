@@ -16,6 +16,12 @@ pub struct Understanding {
     pub alternatives: Vec<Intent>,
     /// Values found in the text, in its order.
     pub slots: Vec<Slot>,
+    /// Mood, where asked for.
+    pub sentiment: Option<Sentiment>,
+    /// Named entities in the order of the text, where asked for.
+    pub entities: Vec<Entity>,
+    /// Vector of length 1, where asked for; else empty.
+    pub embedding: Vec<f32>,
     /// Time and size of the engine's own work.
     pub effort: Effort,
 }
@@ -57,6 +63,30 @@ pub struct Slot {
     pub confidence: f32,
 }
 
+/// The mood of an utterance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sentiment {
+    /// Label of the bundle.
+    pub label: String,
+    /// Calibrated probability, 0 to 1.
+    pub score: f32,
+}
+
+/// A named entity in the text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entity {
+    /// Kind of entity, a label of the bundle.
+    pub kind: String,
+    /// The text of the span as it was said.
+    pub text: String,
+    /// Span in Unicode code points of the text, end exclusive.
+    pub chars: Range<u32>,
+    /// Span in bytes of the text, end exclusive.
+    pub bytes: Range<u32>,
+    /// Probability of the span's tags, 0 to 1.
+    pub confidence: f32,
+}
+
 /// A slot's value after resolution.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SlotValue {
@@ -66,14 +96,14 @@ pub enum SlotValue {
     Text(String),
 }
 
-/// The engine's own work for one utterance.
+/// The engine's own work for one utterance or question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
-    /// Wordpieces, with the two that mark begin and end.
+    /// Wordpieces that the encoder read, with its marks.
     pub tokens: u32,
     /// Text to wordpieces.
     pub tokenize: Duration,
-    /// Wordpieces to slots and intent.
+    /// Wordpieces to the answer.
     pub inference: Duration,
 }
 
@@ -118,9 +148,9 @@ impl std::fmt::Display for ParseError {
             Self::Invalid(invalid) => invalid.fmt(f),
             Self::TaskMissing(message) => f.write_str(message),
             Self::Overloaded { retry_after } => {
-                write!(f, "too many utterances wait; try again in {} ms", retry_after.as_millis())
+                write!(f, "too much waits; try again in {} ms", retry_after.as_millis())
             }
-            Self::DeadlineExceeded => f.write_str("the deadline passed before the utterance was understood"),
+            Self::DeadlineExceeded => f.write_str("the deadline passed before there was an answer"),
             Self::Unavailable(why) => f.write_str(why),
             Self::Internal(message) => f.write_str(message),
         }

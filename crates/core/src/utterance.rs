@@ -50,6 +50,8 @@ pub struct Context {
 pub struct ParseOptions {
     /// Heads to run; empty: intent and slots.
     pub tasks: Vec<Task>,
+    /// Name of the bundle; empty: the site's own.
+    pub bundle: String,
     /// Only these intents may be answered; empty: all.
     pub intent_filter: Vec<String>,
     /// How many alternatives to list beside the intent.
@@ -58,7 +60,7 @@ pub struct ParseOptions {
     pub min_confidence: f32,
 }
 
-/// What a head of a bundle can tell about an utterance.
+/// What a head of a bundle can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Task {
     /// Name of what the speaker wants.
@@ -71,6 +73,8 @@ pub enum Task {
     Entities,
     /// A normalised vector.
     Embedding,
+    /// Answers out of passages: asked by a [`Question`](crate::Question), never about an utterance.
+    Answers,
 }
 
 /// Bad input: the field, what is wrong with it, and the limit. The peer must act.
@@ -106,7 +110,7 @@ impl std::error::Error for Invalid {}
 impl Utterance {
     /// Checks every field against its limit; the first mistake is returned.
     pub fn validate(&self) -> Result<(), Invalid> {
-        check_text(&self.text)?;
+        check_text("text", &self.text)?;
         check_field("id", &self.id)?;
         check_field("context.site", &self.context.site)?;
         check_field("context.device", &self.context.device)?;
@@ -114,6 +118,14 @@ impl Utterance {
         check_field("context.language", &self.context.language)?;
         check_field("context.session", &self.context.session)?;
         check_attributes(&self.context.attributes)?;
+        check_field("options.bundle", &self.options.bundle)?;
+        if self.options.tasks.contains(&Task::Answers) {
+            return Err(Invalid {
+                field: "options.tasks",
+                kind: InvalidKind::BadValue,
+                message: "answers come from passages; send a question with its passages".to_owned(),
+            });
+        }
         if self.options.top_k > MAX_TOP_K {
             return Err(Invalid {
                 field: "options.top_k",
@@ -135,28 +147,30 @@ impl Utterance {
     }
 }
 
-fn check_text(text: &str) -> Result<(), Invalid> {
+/// Checks a text that somebody said or wrote.
+pub(crate) fn check_text(field: &'static str, text: &str) -> Result<(), Invalid> {
     if text.len() > MAX_TEXT_BYTES {
-        return Err(too_long("text", text.len(), MAX_TEXT_BYTES));
+        return Err(too_long(field, text.len(), MAX_TEXT_BYTES));
     }
+    check_words(field, text)
+}
+
+/// That there is something to read in it.
+pub(crate) fn check_words(field: &'static str, text: &str) -> Result<(), Invalid> {
     if let Some(c) = text.chars().find(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
         return Err(Invalid {
-            field: "text",
+            field,
             kind: InvalidKind::BadValue,
             message: format!("holds the control character U+{:04X}; send plain text", c as u32),
         });
     }
     if text.trim().is_empty() {
-        return Err(Invalid {
-            field: "text",
-            kind: InvalidKind::Empty,
-            message: "is empty; send what was said".to_owned(),
-        });
+        return Err(Invalid { field, kind: InvalidKind::Empty, message: "is empty; send words".to_owned() });
     }
     Ok(())
 }
 
-fn check_field(field: &'static str, value: &str) -> Result<(), Invalid> {
+pub(crate) fn check_field(field: &'static str, value: &str) -> Result<(), Invalid> {
     if value.len() > MAX_FIELD_BYTES {
         return Err(too_long(field, value.len(), MAX_FIELD_BYTES));
     }
@@ -185,7 +199,7 @@ fn check_attributes(attributes: &BTreeMap<String, String>) -> Result<(), Invalid
     Ok(())
 }
 
-fn too_long(field: &'static str, bytes: usize, limit: usize) -> Invalid {
+pub(crate) fn too_long(field: &'static str, bytes: usize, limit: usize) -> Invalid {
     Invalid {
         field,
         kind: InvalidKind::TooLong,

@@ -1,6 +1,6 @@
-//! From the scores of intents to calibrated probabilities, and from those to an outcome.
+//! From scores to calibrated probabilities, and from those of intents to an outcome.
 
-use intentd_core::{Intent, Invalid, InvalidKind, Outcome, ParseOptions};
+use intentd_core::{Intent, Invalid, InvalidKind, Outcome, ParseOptions, Sentiment};
 
 use crate::bundle::{IntentCalibration, Labels};
 
@@ -79,6 +79,13 @@ pub(crate) fn decide(
     Decision { outcome, intent, alternatives: ranked.take(top_k).collect() }
 }
 
+/// The most probable mood; the first of equal ones.
+pub(crate) fn mood(labels: &Labels, temperature: f32, scores: &[f32]) -> Option<Sentiment> {
+    let scored = labels.sentiment.iter().zip(softmax(scores, temperature));
+    let best = scored.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map(|(label, score)| Sentiment { label: label.clone(), score })
+}
+
 /// Probabilities of scores at a temperature.
 pub(crate) fn softmax(scores: &[f32], temperature: f32) -> Vec<f32> {
     log_softmax(scores, temperature).into_iter().map(f32::exp).collect()
@@ -101,14 +108,7 @@ mod tests {
 
     fn labels() -> Labels {
         let all: Vec<String> = ["on", "off", "dim", "oos"].map(str::to_owned).to_vec();
-        Labels {
-            intents: all[..3].to_vec(),
-            slots: vec![],
-            intent_outputs: all,
-            out_of_scope: Some(3),
-            tags: vec![],
-            transitions: vec![],
-        }
+        Labels { intents: all[..3].to_vec(), intent_outputs: all, out_of_scope: Some(3), ..Labels::default() }
     }
 
     /// Scores that give these probabilities at temperature 1.
@@ -170,6 +170,15 @@ mod tests {
             assert!(error.message.contains(name), "{error}");
         }
         assert_eq!(check_filter(&labels(), &["on".to_owned()]), Ok(()));
+    }
+
+    #[test]
+    fn the_most_probable_mood_is_the_answer() {
+        let sentiment = ["negative", "neutral", "positive"].map(str::to_owned).to_vec();
+        let labels = Labels { sentiment, ..Labels::default() };
+        let found = mood(&labels, 2.0, &[0.0, 2.0, 2.0]).unwrap();
+        assert_eq!(found.label, "neutral");
+        assert!((found.score - 1.0 / (2.0 + (-1.0_f32).exp())).abs() < 1e-6, "{found:?}");
     }
 
     #[test]

@@ -1,16 +1,16 @@
-//! From the scores of tags to slots: the best sequence of tags that is legal, so that no slot begins in its middle. What
-//! the bundle says of tags that follow each other counts too.
+//! From the scores of tags to spans (slots, entities): the best sequence of tags that is legal, so that no span begins in
+//! its middle. What the bundle says of tags that follow each other counts too.
 
 use std::ops::Range;
 
-use crate::bundle::{Labels, Tag};
+use crate::bundle::{Tag, Tags};
 use crate::calibrate::log_softmax;
 
-/// Words of a slot.
+/// Words that belong together.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Span {
-    /// Index into the labels' slots.
-    pub(crate) slot: usize,
+    /// Which kind of slot or entity: an index into the labels.
+    pub(crate) kind: usize,
     /// Index of the first word and behind the last.
     pub(crate) words: Range<usize>,
     /// Geometric mean of the calibrated probabilities of its tags.
@@ -24,12 +24,14 @@ pub(crate) struct Decoder {
     only_after: Vec<Option<Vec<usize>>>,
     /// `[tags, tags]`, the tag before and the tag behind; empty where the bundle says nothing.
     transitions: Vec<f32>,
+    /// Added to the score of the tag outside any span.
+    outside_bias: f32,
     /// How far the transitions lie apart.
     spread: f32,
 }
 
 impl Decoder {
-    pub(crate) fn new(labels: &Labels) -> Self {
+    pub(crate) fn new(labels: &Tags, outside_bias: f32) -> Self {
         let tags = labels.tags.clone();
         let only_after = tags.iter().map(|&tag| match tag {
             Tag::Inside(slot) => {
@@ -42,7 +44,8 @@ impl Decoder {
         let transitions = labels.transitions.clone();
         let smallest = transitions.iter().copied().fold(f32::INFINITY, f32::min);
         let largest = transitions.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        Self { tags, only_after, transitions, spread: (largest - smallest).max(0.0) }
+        let spread = (largest - smallest).max(0.0);
+        Self { tags, only_after, transitions, outside_bias, spread }
     }
 
     /// Finds the spans. `scores` holds, for each word, the raw scores of all tags.
@@ -51,7 +54,7 @@ impl Decoder {
         let mut spans: Vec<Span> = Vec::new();
         for (word, &tag) in path.iter().enumerate() {
             match (self.tags[tag], spans.last_mut()) {
-                (Tag::Begin(slot), _) => spans.push(Span { slot, words: word..word + 1, confidence: 0.0 }),
+                (Tag::Begin(kind), _) => spans.push(Span { kind, words: word..word + 1, confidence: 0.0 }),
                 (Tag::Inside(_), Some(span)) => span.words.end = word + 1,
                 _ => {}
             }
@@ -70,6 +73,7 @@ impl Decoder {
         let count = self.tags.len();
         let transition =
             |from: usize, to: usize| self.transitions.get(from * count + to).copied().unwrap_or(0.0);
+        let bias = |tag: usize| if self.tags[tag] == Tag::Outside { self.outside_bias } else { 0.0 };
         let mut totals: Vec<f32> = vec![];
         let mut came_from: Vec<Vec<usize>> = vec![];
         for (word, scores) in scores.iter().enumerate() {
@@ -87,7 +91,7 @@ impl Decoder {
                     (None, _) => best(hopeful.iter().map(reach)),
                     (Some(legal), _) => best(legal.iter().map(reach)),
                 };
-                next.push(total + score);
+                next.push(total + score + bias(to));
                 sources.push(source);
             }
             totals = next;
@@ -117,14 +121,7 @@ mod tests {
     const TAGS: [Tag; 5] = [Tag::Outside, Tag::Begin(0), Tag::Inside(0), Tag::Begin(1), Tag::Inside(1)];
 
     fn decoder(transitions: &[f32]) -> Decoder {
-        Decoder::new(&Labels {
-            intents: vec![],
-            slots: vec!["a".to_owned(), "b".to_owned()],
-            intent_outputs: vec![],
-            out_of_scope: None,
-            tags: TAGS.to_vec(),
-            transitions: transitions.to_vec(),
-        })
+        Decoder::new(&Tags { tags: TAGS.to_vec(), transitions: transitions.to_vec() }, 0.0)
     }
 
     fn rows(scores: &[Vec<f32>]) -> Vec<&[f32]> {
@@ -132,7 +129,7 @@ mod tests {
     }
 
     fn words(spans: &[Span]) -> Vec<(usize, Range<usize>)> {
-        spans.iter().map(|span| (span.slot, span.words.clone())).collect()
+        spans.iter().map(|span| (span.kind, span.words.clone())).collect()
     }
 
     #[test]
@@ -159,6 +156,18 @@ mod tests {
         let found = decoder(&[]).spans(&rows(&scores), 2.0);
         assert!((found[0].confidence - 1.0 / (1.0 + (-1.0_f32).exp())).abs() < 1e-6, "{found:?}");
         assert!(decoder(&[]).spans(&[], 1.0).is_empty());
+    }
+
+    #[test]
+    fn the_bias_says_how_readily_a_span_is_found() {
+        let scores = vec![vec![1.0, 0.5, 0.0, 0.0, 0.0], vec![0.0, 1.0, 0.0, 0.0, 0.0]];
+        let found = |bias| {
+            let tags = Tags { tags: TAGS.to_vec(), transitions: vec![] };
+            words(&Decoder::new(&tags, bias).spans(&rows(&scores), 1.0))
+        };
+        assert_eq!(found(0.0), [(0, 1..2)]);
+        assert_eq!(found(-1.0), [(0, 0..1), (0, 1..2)]);
+        assert_eq!(found(2.0), []);
     }
 
     /// Every legal sequence, tried one by one.

@@ -6,11 +6,13 @@
 //!
 //! - `bundle`: verifies signature, size and checksum of every file before a parser sees a byte; labels, calibration.
 //! - `tokenizer`: text to wordpieces, words and offsets.
-//! - [`model`] with `ops`: the ONNX graphs in tract, our int8 operator in place of every quantised convolution.
+//! - [`model`] with `ops`: the ONNX graphs in tract, our int8 operator in place of every quantised convolution. `heads`:
+//!   those of the bundle's tasks.
 //! - `selftest`: a bundle that does not answer as its author saw it is not opened.
 //!
-//! [`Worker::parse`] then goes: `tokenizer`, encoder, heads, `calibrate` for the intent, `decode` and `resolve` for the
-//! slots.
+//! [`Worker::parse`] then goes: `tokenizer`, encoder, heads, and `understand`: `calibrate` for intent and mood, `decode`
+//! for slots and entities, `resolve` for the values of slots. [`Worker::answer`] cuts passages into windows, which go
+//! through encoder and head alike (`passages`).
 
 #![forbid(unsafe_code)]
 
@@ -18,27 +20,33 @@ mod bundle;
 mod calibrate;
 mod decode;
 mod error;
+mod heads;
 pub mod model;
 mod ops;
+mod passages;
 mod resolve;
 mod selftest;
 pub mod tokenizer;
+mod understand;
 mod worker;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use intentd_core::{ModelRef, Task};
+use intentd_core::{ModelRef, ParseError, Task};
 use intentd_kernels::Kernel;
 
-use bundle::{Calibration, SelfTestLine, Verified};
+use bundle::{Calibration, Vector, Verified};
 use decode::Decoder;
+use heads::Heads;
 use model::{Model, Operators};
 use tokenizer::Tokenizer;
 use worker::Shared;
 
-pub use bundle::{FileEntry, Labels, Manifest, NoVersion, Thresholds, Trust, TrustedKey, Version};
+pub use bundle::{
+    FileEntry, Labels, Manifest, NoVersion, Thresholds, TokenTypes, Trust, TrustedKey, Version,
+};
 pub use error::{OpenError, WorkerError};
 pub use model::Operator;
 pub use resolve::number;
@@ -65,7 +73,7 @@ pub struct StartupTimes {
 
 impl Engine {
     /// Opens a bundle: verifies that it is what the site trusts and every file, builds the graphs, runs the self-test.
-    /// From then on the site's thresholds hold, where it has any.
+    /// From then on the site's thresholds hold, where it has any and the bundle has intents.
     ///
     /// # Errors
     /// The file at fault and what to do about it. Nothing of a bundle that fails is kept.
@@ -76,7 +84,7 @@ impl Engine {
 
         let started = Instant::now();
         let kernel = Kernel::best();
-        let vectors = SelfTestLine::read(&mut verified)?;
+        let vectors = Vector::read(&mut verified)?;
         let shared = Arc::new(load(&mut verified, kernel)?);
         let load = started.elapsed();
 
@@ -104,6 +112,14 @@ impl Engine {
         &self.shared.labels
     }
 
+    /// That it can do all of this about an utterance; none: intent or slots.
+    ///
+    /// # Errors
+    /// What it lacks, and what it has.
+    pub fn check_tasks(&self, asked: &[Task]) -> Result<(), ParseError> {
+        self.shared.wanted(asked).map(drop)
+    }
+
     /// The kernel of our operators.
     pub fn kernel(&self) -> &'static str {
         self.kernel.name()
@@ -111,12 +127,8 @@ impl Engine {
 
     /// Every node of the running, optimised graphs: what runs in our kernel and what in tract's own code.
     pub fn operators(&self) -> Vec<Operator> {
-        let Shared { encoder, intent, slots, .. } = &*self.shared;
-        [Some(encoder), intent.as_ref(), slots.as_ref()]
-            .into_iter()
-            .flatten()
-            .flat_map(Model::operators)
-            .collect()
+        let Shared { encoder, heads, .. } = &*self.shared;
+        [encoder].into_iter().chain(heads.models()).flat_map(Model::operators).collect()
     }
 
     /// How long opening took.
@@ -133,22 +145,20 @@ impl Engine {
     }
 
     fn override_thresholds(&mut self, site: Thresholds) -> Result<(), OpenError> {
-        let calibration = self.shared.calibration.intent.with(site).map_err(OpenError::Thresholds)?;
+        let Some(intent) = self.shared.calibration.intent else { return Ok(()) };
+        let calibration = intent.with(site).map_err(OpenError::Thresholds)?;
         // The self-test's worker is gone, so nobody else holds it.
         if let Some(shared) = Arc::get_mut(&mut self.shared) {
-            shared.calibration.intent = calibration;
+            shared.calibration.intent = Some(calibration);
         }
         Ok(())
     }
 
-    fn self_test(&self, verified: &Verified, vectors: &[SelfTestLine]) -> Result<(), OpenError> {
-        let failed =
-            |line, message| OpenError::SelfTest { path: verified.path(SelfTestLine::FILE), line, message };
+    fn self_test(&self, verified: &Verified, vectors: &[(usize, Vector)]) -> Result<(), OpenError> {
+        let failed = |line, message| OpenError::SelfTest { path: verified.path(Vector::FILE), line, message };
         let mut worker = self.worker().map_err(|e| failed(1, e.to_string()))?;
-        let temperature = self.shared.calibration.intent.temperature;
-        for (index, vector) in vectors.iter().enumerate() {
-            selftest::check(&mut worker, &self.shared.labels, temperature, vector)
-                .map_err(|message| failed(index + 1, message))?;
+        for (line, vector) in vectors {
+            selftest::check(&mut worker, vector).map_err(|message| failed(*line, message))?;
         }
         Ok(())
     }
@@ -156,7 +166,6 @@ impl Engine {
 
 const ENCODER: &str = "encoder.onnx";
 const TOKENIZER: &str = "tokenizer.json";
-const LABELS: &str = "labels.json";
 
 /// Builds everything that threads share; the bytes of the files are let go on the way.
 fn load(verified: &mut Verified, kernel: Kernel) -> Result<Shared, OpenError> {
@@ -164,54 +173,33 @@ fn load(verified: &mut Verified, kernel: Kernel) -> Result<Shared, OpenError> {
     let calibration = Calibration::read(verified)?;
     let max_tokens = verified.manifest.max_tokens;
     let json = verified.take(TOKENIZER)?;
-    let tokenizer = Tokenizer::read(&json, max_tokens)
+    let tokenizer = Tokenizer::read(&json, max_tokens, labels.token_types)
         .map_err(|message| OpenError::Content { path: verified.path(TOKENIZER), message })?;
     drop(json);
+    if verified.manifest.has(Task::Answers) && max_tokens < passages::LEAST_TOKENS {
+        let message =
+            format!("max_tokens is {max_tokens}; the task qa needs {} at least", passages::LEAST_TOKENS);
+        return Err(OpenError::Manifest { path: verified.path("manifest.toml"), message });
+    }
 
-    let encoder = load_graph(verified, "encoder", ENCODER, kernel)?;
+    let load_graph = |verified: &mut Verified, graph, file| {
+        let bytes = verified.take(file)?;
+        Model::load(graph, &bytes, Operators::Plugged(kernel))
+            .map_err(|message| OpenError::Graph { path: verified.path(file), message })
+    };
+    let encoder = load_graph(verified, "encoder", ENCODER)?;
     if encoder.input_channels().is_some() {
         let message = "its input must be token ids, i64 [1, tokens]".to_owned();
         return Err(OpenError::Graph { path: verified.path(ENCODER), message });
     }
-    let tasks = verified.manifest.supported_tasks();
-    let mut head = |task, graph, file, outputs| match tasks.contains(&task) {
-        true => load_head(verified, &encoder, (graph, file), outputs, kernel).map(Some),
-        false => Ok(None),
-    };
-    let intent = head(Task::Intent, "heads/intent", "heads/intent.onnx", labels.intent_outputs.len())?;
-    let slots = head(Task::Slots, "heads/slots", "heads/slots.onnx", labels.tags.len())?;
+    if labels.token_types != TokenTypes::default() && !encoder.is_typed() {
+        let message = format!("names token_types, which {ENCODER} does not take");
+        return Err(OpenError::Content { path: verified.path(Labels::FILE), message });
+    }
+    let heads = Heads::load(verified, &encoder, &labels, load_graph)?;
+    let bias = |tags: Option<bundle::TagsCalibration>| tags.map_or(0.0, |tags| tags.outside_bias);
+    let slots = Decoder::new(&labels.slot_tags, bias(calibration.slots));
+    let entities = Decoder::new(&labels.entity_tags, bias(calibration.entities));
     let manifest = verified.manifest.clone();
-    let decoder = Decoder::new(&labels);
-    Ok(Shared { manifest, labels, decoder, calibration, tokenizer, encoder, intent, slots })
-}
-
-fn load_head(
-    verified: &mut Verified,
-    encoder: &Model,
-    (graph, file): (&'static str, &str),
-    outputs: usize,
-    kernel: Kernel,
-) -> Result<Model, OpenError> {
-    let head = load_graph(verified, graph, file, kernel)?;
-    if head.input_channels() != Some(encoder.output_channels()) {
-        let message =
-            format!("its input is not what the encoder gives, {} channels", encoder.output_channels());
-        return Err(OpenError::Graph { path: verified.path(file), message });
-    }
-    if head.output_channels() != outputs {
-        let message = format!("names {outputs} outputs of {file}, which has {}", head.output_channels());
-        return Err(OpenError::Content { path: verified.path(LABELS), message });
-    }
-    Ok(head)
-}
-
-fn load_graph(
-    verified: &mut Verified,
-    graph: &'static str,
-    file: &str,
-    kernel: Kernel,
-) -> Result<Model, OpenError> {
-    let bytes = verified.take(file)?;
-    Model::load(graph, &bytes, Operators::Plugged(kernel))
-        .map_err(|message| OpenError::Graph { path: verified.path(file), message })
+    Ok(Shared { manifest, labels, slots, entities, calibration, tokenizer, encoder, heads })
 }

@@ -1,66 +1,48 @@
-//! One thread's share of the engine: tokenise, encode a batch at once, score with the heads that were asked for, decode.
+//! One thread's share of the engine: tokenise, encode a batch at once, and score with the heads that were asked for.
+//! What the scores mean stands in `understand`, questions and their passages in `passages`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use intentd_core::{Effort, Outcome, ParseError, Slot, Task, Understanding, Utterance};
+use intentd_core::{Invalid, InvalidKind, ParseError, Task, Understanding, Utterance};
 
 use crate::WorkerError;
 use crate::bundle::{Calibration, Labels, Manifest, task_name};
-use crate::calibrate::{Decision, check_filter, decide};
-use crate::decode::{Decoder, Span};
-use crate::model::{Model, Rows, Running, Sequence, panic_message};
-use crate::resolve::resolve;
-use crate::tokenizer::{CodePoints, Tokenizer, Tokens};
+use crate::calibrate::check_filter;
+use crate::decode::Decoder;
+use crate::heads::{Heads, RunningHeads, Scores};
+use crate::model::{Model, Running, Sequence, panic_message};
+use crate::tokenizer::{Tokenizer, Tokens};
 
 /// What all threads read.
 pub(crate) struct Shared {
     pub(crate) manifest: Manifest,
     pub(crate) labels: Labels,
-    pub(crate) decoder: Decoder,
+    pub(crate) slots: Decoder,
+    pub(crate) entities: Decoder,
     pub(crate) calibration: Calibration,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) encoder: Model,
-    /// Only those of the bundle's tasks.
-    pub(crate) intent: Option<Model>,
-    pub(crate) slots: Option<Model>,
+    pub(crate) heads: Heads,
 }
 
 /// One thread's state: graphs and scratch memory.
 pub struct Worker {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     graphs: Graphs,
 }
 
 struct Graphs {
     encoder: Running,
-    intent: Option<Running>,
-    slots: Option<Running>,
+    heads: RunningHeads,
 }
 
 /// An utterance that was admitted to a batch.
 pub(crate) struct Admitted {
     pub(crate) tokens: Tokens,
-    wanted: Vec<Task>,
+    pub(crate) wanted: Vec<Task>,
     pub(crate) tokenize: Duration,
-}
-
-/// What the model says of a batch, utterance by utterance.
-pub(crate) struct Scores {
-    intent: Option<Rows>,
-    slots: Option<Rows>,
-    inference: Duration,
-}
-
-/// An utterance between model and decoding: what the self-test compares.
-pub(crate) struct Read<'a> {
-    pub(crate) tokens: &'a Tokens,
-    /// Raw scores of the intent head, where asked for.
-    pub(crate) intent: Option<&'a [f32]>,
-    /// Raw scores of the slots head, `[tokens, tags]`, where asked for.
-    pub(crate) slots: Option<&'a [f32]>,
-    effort: Effort,
 }
 
 impl Worker {
@@ -71,10 +53,10 @@ impl Worker {
 
     /// Understands each utterance by itself: the answer does not depend on what else is in the batch.
     ///
-    /// Without tasks it finds intent and slots, whichever of them the bundle has. Where only slots are asked for, no
-    /// intent can be rejected: the outcome is RECOGNIZED when a slot was found and NOT_RECOGNIZED when none was.
+    /// Without tasks it finds intent and slots, whichever of them the bundle has. Where no intent is asked for none can
+    /// be rejected: the outcome is RECOGNIZED when something was found and NOT_RECOGNIZED when nothing was.
     pub fn parse(&mut self, utterances: &[&Utterance]) -> Vec<Result<Understanding, ParseError>> {
-        match self.parse_batch(utterances) {
+        match self.guarded(|worker| worker.parse_batch(utterances)) {
             Ok(answers) => answers,
             // One bad utterance costs its own answer alone.
             Err(_) if utterances.len() > 1 => {
@@ -84,26 +66,30 @@ impl Worker {
         }
     }
 
-    /// A panic of the runtime is an error here; the graphs, whose state it may have left half-way, start anew.
     fn parse_batch(
         &mut self,
         utterances: &[&Utterance],
     ) -> Result<Vec<Result<Understanding, ParseError>>, String> {
-        let understood = catch_unwind(AssertUnwindSafe(|| {
-            let batch: Vec<Result<Admitted, ParseError>> =
-                utterances.iter().map(|utterance| self.admit(utterance)).collect();
-            let admitted: Vec<&Admitted> = batch.iter().flatten().collect();
-            let scores = self.score(&admitted)?;
-            let mut place = 0;
-            let answers = batch.iter().zip(utterances).map(|(admitted, utterance)| {
-                let admitted = admitted.as_ref().map_err(Clone::clone)?;
-                let read = scores.of(place, admitted);
-                place += 1;
-                Ok(self.understand(utterance, &read))
-            });
-            Ok(answers.collect())
-        }));
-        understood.unwrap_or_else(|panic| {
+        let batch: Vec<Result<Admitted, ParseError>> =
+            utterances.iter().map(|utterance| self.admit(utterance)).collect();
+        let admitted: Vec<&Admitted> = batch.iter().flatten().collect();
+        let scores = self.score_all(&admitted)?;
+        let mut place = 0;
+        let answers = batch.iter().zip(utterances).map(|(admitted, utterance)| {
+            let admitted = admitted.as_ref().map_err(Clone::clone)?;
+            let read = scores.of(place, admitted);
+            place += 1;
+            Ok(self.shared.understand(utterance, &read))
+        });
+        Ok(answers.collect())
+    }
+
+    /// A panic of the runtime is an error here; the graphs, whose state it may have left half-way, start anew.
+    pub(crate) fn guarded<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, String>,
+    ) -> Result<T, String> {
+        catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or_else(|panic| {
             self.graphs = Graphs::start(&self.shared).map_err(|e| e.to_string())?;
             Err(format!("inference: {}", panic_message(&*panic)))
         })
@@ -115,131 +101,84 @@ impl Worker {
         let shared = &*self.shared;
         let wanted = shared.wanted(&utterance.options.tasks)?;
         check_filter(&shared.labels, &utterance.options.intent_filter)?;
+        shared.check_language(&utterance.context.language)?;
         let started = Instant::now();
         let tokens = shared.tokenizer.tokenize(&utterance.text)?;
         Ok(Admitted { tokens, wanted, tokenize: started.elapsed() })
     }
 
-    /// Runs the encoder and every head that somebody in the batch wants.
-    pub(crate) fn score(&mut self, batch: &[&Admitted]) -> Result<Scores, String> {
-        let started = Instant::now();
-        if batch.is_empty() {
-            return Ok(Scores { intent: None, slots: None, inference: Duration::ZERO });
-        }
-        let sequences: Vec<Sequence<'_>> =
-            batch.iter().map(|admitted| Sequence::plain(&admitted.tokens.ids)).collect();
-        let hidden = self.graphs.encoder.encode(&sequences).map_err(in_inference)?;
-        let score = |running: &mut Option<Running>, task: Task| match running {
-            Some(running) if batch.iter().any(|admitted| admitted.wanted.contains(&task)) => {
-                running.score(&hidden).map(Some).map_err(in_inference)
-            }
-            _ => Ok(None),
-        };
-        let intent = score(&mut self.graphs.intent, Task::Intent)?;
-        let slots = score(&mut self.graphs.slots, Task::Slots)?;
-        Ok(Scores { intent, slots, inference: started.elapsed() })
+    /// One pass for all that somebody in the batch wants.
+    pub(crate) fn score_all(&mut self, batch: &[&Admitted]) -> Result<Scores, String> {
+        let sequences: Vec<Sequence<'_>> = batch
+            .iter()
+            .map(|admitted| Sequence { ids: &admitted.tokens.ids, types: &admitted.tokens.types })
+            .collect();
+        self.score(&sequences, |task| batch.iter().any(|admitted| admitted.wanted.contains(&task)))
     }
 
-    /// From scores to the answer.
-    pub(crate) fn understand(&self, utterance: &Utterance, read: &Read<'_>) -> Understanding {
+    /// Runs the encoder and the heads of the wanted tasks.
+    pub(crate) fn score(
+        &mut self,
+        sequences: &[Sequence<'_>],
+        wanted: impl Fn(Task) -> bool,
+    ) -> Result<Scores, String> {
         let started = Instant::now();
-        let shared = &*self.shared;
-        let slots = read.slots.map(|scores| shared.find_slots(&utterance.text, read.tokens, scores));
-        let decision = match (read.intent, &slots) {
-            (Some(scores), _) => {
-                decide(&shared.labels, &shared.calibration.intent, scores, &utterance.options)
-            }
-            (None, Some(slots)) if !slots.is_empty() => Decision::without_intent(Outcome::Recognized),
-            (None, _) => Decision::without_intent(Outcome::NotRecognized),
-        };
-        Understanding {
-            outcome: decision.outcome,
-            intent: decision.intent,
-            alternatives: decision.alternatives,
-            slots: slots.unwrap_or_default(),
-            effort: Effort { inference: read.effort.inference + started.elapsed(), ..read.effort },
+        if sequences.is_empty() {
+            return Ok(Scores { hidden: None, heads: Default::default(), inference: Duration::ZERO });
         }
-    }
-}
-
-impl Scores {
-    /// The utterance at this place of the batch.
-    pub(crate) fn of<'a>(&'a self, place: usize, admitted: &'a Admitted) -> Read<'a> {
-        let rows = |scores: &'a Option<Rows>, task: Task| {
-            scores.as_ref().filter(|_| admitted.wanted.contains(&task)).map(|scores| scores.of(place))
-        };
-        Read {
-            tokens: &admitted.tokens,
-            intent: rows(&self.intent, Task::Intent),
-            slots: rows(&self.slots, Task::Slots),
-            effort: Effort {
-                tokens: admitted.tokens.ids.len() as u32,
-                tokenize: admitted.tokenize,
-                inference: self.inference,
-            },
-        }
+        let in_inference = |message| format!("inference: {message}");
+        let hidden = self.graphs.encoder.encode(sequences).map_err(in_inference)?;
+        let heads = self.graphs.heads.score(&hidden, wanted).map_err(in_inference)?;
+        Ok(Scores { hidden: Some(hidden), heads, inference: started.elapsed() })
     }
 }
 
 impl Graphs {
     fn start(shared: &Shared) -> Result<Self, WorkerError> {
-        Ok(Self {
-            encoder: shared.encoder.start()?,
-            intent: shared.intent.as_ref().map(Model::start).transpose()?,
-            slots: shared.slots.as_ref().map(Model::start).transpose()?,
-        })
+        Ok(Self { encoder: shared.encoder.start()?, heads: shared.heads.start()? })
     }
 }
 
 impl Shared {
     /// The tasks to do; a task that the bundle lacks is an error.
-    fn wanted(&self, asked: &[Task]) -> Result<Vec<Task>, ParseError> {
-        let has = |task: &Task| match task {
-            Task::Intent => self.intent.is_some(),
-            Task::Slots => self.slots.is_some(),
-            Task::Sentiment | Task::Entities | Task::Embedding => false,
-        };
+    pub(crate) fn wanted(&self, asked: &[Task]) -> Result<Vec<Task>, ParseError> {
         if asked.is_empty() {
-            return Ok([Task::Intent, Task::Slots].into_iter().filter(has).collect());
+            let usual = [Task::Intent, Task::Slots].into_iter().filter(|&task| self.manifest.has(task));
+            let usual: Vec<Task> = usual.collect();
+            return if usual.is_empty() {
+                Err(self.lacks("neither intent nor slots, which are meant where no task is named"))
+            } else {
+                Ok(usual)
+            };
         }
-        match asked.iter().find(|task| !has(task)) {
-            Some(&task) => Err(ParseError::TaskMissing(format!(
-                "bundle {} {} has no task {}; it has {}",
-                self.manifest.name,
-                self.manifest.version,
-                task_name(task),
-                self.manifest.tasks.join(", ")
-            ))),
-            None => Ok(asked.to_vec()),
+        asked.iter().try_for_each(|&task| self.require(task))?;
+        Ok(asked.to_vec())
+    }
+
+    /// That the bundle has a task.
+    pub(crate) fn require(&self, task: Task) -> Result<(), ParseError> {
+        match self.manifest.has(task) {
+            true => Ok(()),
+            false => Err(self.lacks(&format!("no task {}", task_name(task)))),
         }
     }
 
-    fn find_slots(&self, text: &str, tokens: &Tokens, scores: &[f32]) -> Vec<Slot> {
-        let tags = self.labels.tags.len();
-        let per_word: Vec<&[f32]> =
-            tokens.words.iter().map(|word| &scores[word.first_piece * tags..][..tags]).collect();
-        let found = self.decoder.spans(&per_word, self.calibration.slots.temperature);
-        let mut code_points = CodePoints::new(text);
-        found.iter().map(|span| self.slot(text, tokens, span, &mut code_points)).collect()
+    fn lacks(&self, what: &str) -> ParseError {
+        let Manifest { name, version, tasks, .. } = &self.manifest;
+        ParseError::TaskMissing(format!("bundle {name} {version} has {what}; it has {}", tasks.join(", ")))
     }
 
-    fn slot(&self, text: &str, tokens: &Tokens, span: &Span, code_points: &mut CodePoints<'_>) -> Slot {
-        let words = &tokens.words[span.words.clone()];
-        let start = words.first().map_or(0, |word| word.bytes.start);
-        let end = words.last().map_or(start, |word| word.bytes.end);
-        let raw_value = text.get(start..end).unwrap_or_default();
-        let name = &self.labels.slots[span.slot];
-        Slot {
-            name: name.clone(),
-            raw_value: raw_value.to_owned(),
-            value: resolve(name, raw_value),
-            chars: code_points.before(start)..code_points.before(end),
-            bytes: start as u32..end as u32,
-            confidence: span.confidence,
+    /// By the first part of the tag: who speaks `en-GB` is understood by a bundle for `en`.
+    fn check_language(&self, language: &str) -> Result<(), Invalid> {
+        let primary = |tag: &str| tag.split(['-', '_']).next().unwrap_or_default().to_ascii_lowercase();
+        let Manifest { name, languages, .. } = &self.manifest;
+        if language.is_empty() || languages.iter().any(|known| primary(known) == primary(language)) {
+            return Ok(());
         }
+        Err(Invalid {
+            field: "context.language",
+            kind: InvalidKind::BadValue,
+            message: format!("bundle {name} understands {}, not {language:?}", languages.join(", ")),
+        })
     }
-}
-
-fn in_inference(message: String) -> String {
-    format!("inference: {message}")
 }

@@ -1,5 +1,7 @@
-//! `intentd demo`: the whole daemon on its defaults, asked some twenty things through both doors.
+//! `intentd demo`: the whole daemon on its defaults, asked some twenty things through both doors, and one of everything
+//! else that its bundles can do.
 
+mod beside;
 mod device;
 mod utterances;
 
@@ -11,10 +13,12 @@ use clap::Args;
 use comfy_table::Table;
 use tokio::sync::oneshot;
 
+use self::beside::Shown;
 use self::device::Device;
 use super::client::{Client, Server};
 use super::{Failure, Settings, answer, bundle, screen};
 use crate::config::{Broker, Config, Mqtt, Sources};
+use crate::model::Models;
 use crate::proto::{ParseRequest, ParseResponse};
 use crate::{App, mqtt};
 
@@ -38,7 +42,8 @@ struct Played {
 
 pub(super) fn run(arguments: Arguments) -> Result<(), Failure> {
     let sources = Sources::from(arguments.settings);
-    let config = Config::load(&sources)?;
+    let mut config = Config::load(&sources)?;
+    beside::load_neighbour(&mut config.model);
     if is_locked(&config) {
         return Err(Failure::config(
             "the demo asks in plain text and without a token; leave grpc.tls, grpc.tokens_file and mqtts:// out",
@@ -57,8 +62,10 @@ fn is_locked(config: &Config) -> bool {
 
 async fn demonstrate(config: Config, once: bool) -> Result<(), Failure> {
     let app = App::build(config.clone()).await?;
-    let engine = app.inference().engine();
-    introduce(&format!("{} {}, kernel {}", engine.model().name, engine.model().version, engine.kernel()))?;
+    let models = app.inference().models().clone();
+    let names =
+        models.all().iter().map(|engine| format!("{} {}", engine.model().name, engine.model().version));
+    introduce(&format!("{}, kernel {}", names.collect::<Vec<_>>().join(" and "), models.own().kernel()))?;
 
     let (end, ended) = oneshot::channel::<()>();
     let signals = crate::signals()?;
@@ -70,9 +77,9 @@ async fn demonstrate(config: Config, once: bool) -> Result<(), Failure> {
     }));
     let played = tokio::select! {
         stopped = &mut daemon => return Ok(stopped?),
-        played = play(&config) => played,
+        played = play(&config, &models) => played,
     };
-    let shown = played.and_then(|played| show(&played, &config, once));
+    let shown = played.and_then(|(played, others)| show(&played, &others, &config, once));
     if once || shown.is_err() {
         // Received by the daemon above, which is still there.
         let _ = end.send(());
@@ -88,8 +95,8 @@ fn introduce(bundle: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Every utterance in turn, the doors alternating; with MQTT off all through gRPC.
-async fn play(config: &Config) -> Result<Vec<Played>, Failure> {
+/// Every utterance in turn, the doors alternating; with MQTT off all through gRPC. Then the rest through gRPC.
+async fn play(config: &Config, models: &Models) -> Result<(Vec<Played>, Vec<Shown>), Failure> {
     let uri = format!("http://{}", config.grpc.listen);
     let mut client = Server::open(&uri).connect().await?;
     let mut device = match &config.mqtt {
@@ -108,7 +115,8 @@ async fn play(config: &Config) -> Result<Vec<Played>, Failure> {
     if let Some(device) = device {
         device.disconnect().await;
     }
-    Ok(played)
+    let others = beside::ask(&mut client, models).await.map_err(|status| Failure::status(&uri, &status))?;
+    Ok((played, others))
 }
 
 async fn ask(client: &mut Client, uri: &str, text: &str) -> Result<ParseResponse, Failure> {
@@ -117,7 +125,7 @@ async fn ask(client: &mut Client, uri: &str, text: &str) -> Result<ParseResponse
     Ok(answered.map_err(|status| Failure::status(uri, &status))?.into_inner())
 }
 
-fn show(played: &[Played], config: &Config, once: bool) -> Result<(), Failure> {
+fn show(played: &[Played], others: &[Shown], config: &Config, once: bool) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", table(played))?;
     writeln!(
@@ -128,6 +136,9 @@ fn show(played: &[Played], config: &Config, once: bool) -> Result<(), Failure> {
         out,
         "Time is the daemon's own; the round trip is what the asker saw, with MQTT twice through the broker."
     )?;
+    if !others.is_empty() {
+        writeln!(out, "\nBeside intents, each from one pass through the model:\n{}", beside::table(others))?;
+    }
     if !once {
         invite(&mut out, config)?;
     }

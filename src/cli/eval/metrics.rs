@@ -1,21 +1,15 @@
-//! The figures of `eval`: pure functions from answered lines to fractions. A figure whose denominator is zero
-//! is none.
+//! The figures of intents and slots: pure functions from answered lines to fractions. A figure whose denominator is
+//! zero is none.
 
 use std::collections::BTreeSet;
+
+use super::gold::Span;
 
 /// Bins of the expected calibration error.
 const CALIBRATION_BINS: usize = 15;
 
 /// One in this many in-scope lines is rejected at the threshold of `oos_recall`: 5 %.
 const REJECTED_OF_IN_SCOPE: usize = 20;
-
-/// A slot as it is compared: name and span in code points.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Span {
-    pub(super) name: String,
-    pub(super) start: u32,
-    pub(super) end: u32,
-}
 
 /// A gold line beside its answer.
 #[derive(Clone, Debug, Default)]
@@ -62,14 +56,20 @@ pub(super) fn frame_accuracy(lines: &[Line]) -> Option<f64> {
 
 /// Micro F1 over the slots of in-scope lines: the same name, start and end.
 pub(super) fn slot_f1(lines: &[Line]) -> Option<f64> {
-    let (mut gold, mut found, mut both) = (0, 0, 0);
-    for line in lines.iter().filter(|line| line.in_scope()) {
-        let Some(slots) = &line.gold_slots else { continue };
-        gold += slots.len();
-        found += line.slots.len();
-        both += slots.intersection(&line.slots).count();
+    let lines = lines.iter().filter(|line| line.in_scope());
+    micro_f1(lines.filter_map(|line| Some((line.gold_slots.as_ref()?, &line.slots))))
+}
+
+/// F1 over all spans of all lines, each line's gold ones beside those that were found.
+pub(super) fn micro_f1<'a>(
+    lines: impl Iterator<Item = (&'a BTreeSet<Span>, &'a BTreeSet<Span>)>,
+) -> Option<f64> {
+    let (mut all, mut both) = (0, 0);
+    for (gold, found) in lines {
+        all += gold.len() + found.len();
+        both += gold.intersection(found).count();
     }
-    (gold + found > 0).then(|| 2.0 * both as f64 / (gold + found) as f64)
+    (all > 0).then(|| 2.0 * both as f64 / all as f64)
 }
 
 /// Lines of one kind that were answered NOT_RECOGNIZED: recall of out-of-scope lines, or false rejections.
@@ -100,26 +100,37 @@ pub(super) fn auroc(lines: &[Line]) -> Option<f64> {
     (pairs > 0.0).then(|| wins / pairs)
 }
 
-/// Expected calibration error of the best intent over in-scope lines, 15 bins of equal width, each open below
-/// and closed above: the gap between mean confidence and accuracy, weighted by the lines of the bin.
+/// Calibration error of the best intent over in-scope lines.
 pub(super) fn calibration_error(lines: &[Line]) -> Option<f64> {
+    expected_calibration_error(guesses(lines))
+}
+
+/// Brier score of the best intent over in-scope lines.
+pub(super) fn brier(lines: &[Line]) -> Option<f64> {
+    top_brier(guesses(lines))
+}
+
+fn guesses(lines: &[Line]) -> impl Iterator<Item = (f64, bool)> {
+    lines.iter().filter(|line| line.in_scope()).map(|line| (line.confidence, line.right()))
+}
+
+/// Expected calibration error of answers by confidence and whether they are right: 15 bins of equal width, each open
+/// below and closed above; the gap between mean confidence and accuracy, weighted by the answers of the bin.
+pub(super) fn expected_calibration_error(answers: impl Iterator<Item = (f64, bool)>) -> Option<f64> {
     let mut gaps = [0.0; CALIBRATION_BINS];
     let mut count = 0;
-    for line in lines.iter().filter(|line| line.in_scope()) {
-        let bin = (line.confidence * CALIBRATION_BINS as f64).ceil() as usize;
-        gaps[bin.clamp(1, CALIBRATION_BINS) - 1] += line.confidence - f64::from(u8::from(line.right()));
+    for (confidence, right) in answers {
+        let bin = (confidence * CALIBRATION_BINS as f64).ceil() as usize;
+        gaps[bin.clamp(1, CALIBRATION_BINS) - 1] += confidence - f64::from(u8::from(right));
         count += 1;
     }
     let gap: f64 = gaps.iter().map(|gap| gap.abs()).sum();
     (count > 0).then(|| gap / f64::from(count))
 }
 
-/// Top-label Brier score over in-scope lines: the mean of (confidence of the best intent - (1 if right, else 0))^2.
-pub(super) fn brier(lines: &[Line]) -> Option<f64> {
-    let squares = lines
-        .iter()
-        .filter(|line| line.in_scope())
-        .map(|line| (line.confidence - f64::from(u8::from(line.right()))).powi(2));
+/// Top-label Brier score: the mean of (confidence - (1 if right, else 0))^2.
+pub(super) fn top_brier(answers: impl Iterator<Item = (f64, bool)>) -> Option<f64> {
+    let squares = answers.map(|(confidence, right)| (confidence - f64::from(u8::from(right))).powi(2));
     let (sum, count) = squares.fold((0.0, 0_u32), |(sum, count), square| (sum + square, count + 1));
     (count > 0).then(|| sum / f64::from(count))
 }

@@ -1,4 +1,5 @@
 use bytes::Bytes;
+use intentd_core::Task;
 use intentd_core::topic::Route as Topics;
 use proptest::prelude::*;
 
@@ -11,6 +12,8 @@ fn routes() -> Routes {
         qos: 1,
         share: None,
         max_age: Some(Duration::from_secs(60)),
+        bundle: "text-en".to_owned(),
+        tasks: vec![Task::Sentiment],
     };
     Routes {
         routes: vec![
@@ -42,7 +45,9 @@ fn arrive(message: Message) -> Arrival {
 fn site_and_device_come_from_the_topic() {
     let arrival =
         arrive(message("intentd/home/k-1/utterance", r#"{"text": "hi", "site": "x", "device": "y"}"#));
-    let context = &arrival.content.as_ref().unwrap().utterance.context;
+    let utterance = &arrival.content.as_ref().unwrap().utterance;
+    let (context, options) = (&utterance.context, &utterance.options);
+    assert_eq!((options.bundle.as_str(), options.tasks.as_slice()), ("text-en", &[Task::Sentiment][..]));
     assert_eq!((context.site.as_str(), context.device.as_str()), ("home", "k-1"));
     assert_eq!(routes().intent_topic(&arrival).as_deref(), Some("intentd/home/k-1/intent"));
     assert_eq!((arrival.packet, arrival.route), (Some(7), 0));

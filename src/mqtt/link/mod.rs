@@ -119,7 +119,7 @@ impl Link {
         metrics: Metrics,
         health: Health,
     ) -> Self {
-        let model = inference.engine().model().clone();
+        let model = inference.models().own().model().clone();
         let (status_topic, dead_letter_topic) =
             (outbound::status_topic(gateway), outbound::dead_letter_topic(gateway));
         let own = [status_topic.clone(), dead_letter_topic.clone()];

@@ -17,7 +17,8 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use self::pace::{Pace, work};
+use self::pace::Pace;
+pub use self::pace::{question_work, text_work};
 use self::queue::{Queue, Waiting, patience};
 use crate::understanding::ParseError;
 
@@ -149,16 +150,15 @@ impl<J> Admission<J> {
         }
     }
 
-    /// Admits a job whose text has so many bytes, or refuses it at once.
+    /// Admits a job of so much `work` ([`text_work`], [`question_work`]), or refuses it at once.
     pub fn submit(
         &mut self,
         now: Instant,
         door: Door,
         deadline: Option<Instant>,
-        bytes: usize,
+        work: u64,
         job: J,
     ) -> Result<Ticket, Refused<J>> {
-        let work = work(bytes);
         if let Err(error) = self.admits(now, door, deadline, work) {
             return Err(Refused { job, error });
         }

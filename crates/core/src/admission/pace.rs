@@ -15,10 +15,26 @@ const EACH: u64 = 8;
 /// A longer text mostly has more wordpieces than an encoder takes, and refusing it costs next to nothing.
 const MOST_BYTES: usize = 1024;
 
+/// Of a question about passages: what is read of the question, of a passage in one window, and what of that no earlier
+/// window had; some five bytes for each wordpiece of the bundles here (48, 77 and 45 of them).
+const QUESTION_BYTES: usize = 240;
+const WINDOW_BYTES: usize = 385;
+const NEW_BYTES: usize = 225;
+
 /// The work of understanding a text of so many bytes. Its wordpieces aren't known before a thread has tokenised it; their
 /// time is in proportion to the bytes to within a third, while one utterance takes up to forty times as long as another.
-pub(super) fn work(bytes: usize) -> u64 {
+pub fn text_work(bytes: usize) -> u64 {
     bytes.min(MOST_BYTES) as u64 + EACH
+}
+
+/// The work of a question about passages of so many bytes. Each is read in windows that hold the question again and
+/// overlap: by far the most work that one request can be.
+pub fn question_work(question: usize, passages: impl Iterator<Item = usize>) -> u64 {
+    passages
+        .map(|bytes| {
+            (1 + bytes / NEW_BYTES) as u64 * text_work(question.min(QUESTION_BYTES) + bytes.min(WINDOW_BYTES))
+        })
+        .sum()
 }
 
 /// Seconds of one thread for one unit of work.

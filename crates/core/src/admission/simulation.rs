@@ -89,7 +89,7 @@ impl Machine {
         };
         // It has answered before.
         let (bytes, took) = (load.bytes.1, cost(load.bytes.1).mul_f64(load.slowness));
-        machine.admission.on_finished(work(bytes as usize), work(bytes as usize), took);
+        machine.admission.on_finished(text_work(bytes as usize), text_work(bytes as usize), took);
         let every = cost((load.bytes.0 + load.bytes.1) / 2).mul_f64(load.slowness / load.times);
         (0..load.devices).for_each(|_| machine.say(load));
         let mut arrives = start;
@@ -115,7 +115,7 @@ impl Machine {
         let bytes = self.chance.between(load.bytes);
         let deadline = Some(self.now + MS * self.chance.between(load.deadlines) as u32);
         let job = Job { door: Door::Grpc, bytes, deadline };
-        let admitted = self.admission.submit(self.now, Door::Grpc, deadline, bytes as usize, job);
+        let admitted = self.admission.submit(self.now, Door::Grpc, deadline, text_work(bytes as usize), job);
         self.figures.admitted += u32::from(admitted.is_ok());
     }
 
@@ -123,7 +123,7 @@ impl Machine {
         let bytes = self.chance.between(load.bytes);
         let job = Job { door: Door::Mqtt, bytes, deadline: None };
         self.admission
-            .submit(self.now, Door::Mqtt, None, bytes as usize, job)
+            .submit(self.now, Door::Mqtt, None, text_work(bytes as usize), job)
             .expect("a device is never refused");
     }
 

@@ -31,7 +31,7 @@ fn jobs<J: Copy>(next: Next<J>) -> Vec<J> {
 
 fn fill(admission: &mut Admission<usize>, now: Instant, door: Door, count: usize) {
     for job in 0..count {
-        admission.submit(now, door, None, TEXT, job).unwrap();
+        admission.submit(now, door, None, text_work(TEXT), job).unwrap();
     }
 }
 
@@ -46,7 +46,7 @@ fn batches_form_from_what_waits_in_the_order_of_each_door() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     assert_eq!(admission.next(now), Next::Wait(None));
     fill(&mut admission, now, Door::Grpc, 4);
-    admission.submit(now + MS, Door::Mqtt, None, TEXT, 10).unwrap();
+    admission.submit(now + MS, Door::Mqtt, None, text_work(TEXT), 10).unwrap();
     assert_eq!(admission.depth(), 5);
     let Next::Batch { jobs: batch, .. } = admission.next(now + MS) else { panic!("a batch was due") };
     assert_eq!(batch.iter().map(|admitted| admitted.job).collect::<Vec<_>>(), [0, 10, 1, 2]);
@@ -60,7 +60,7 @@ fn a_full_door_refuses_and_hands_the_job_back() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     for (door, places) in [(Door::Grpc, LIMITS.grpc_places), (Door::Mqtt, LIMITS.mqtt_places)] {
         fill(&mut admission, now, door, places);
-        let refused = admission.submit(now, door, None, TEXT, 99).unwrap_err();
+        let refused = admission.submit(now, door, None, text_work(TEXT), 99).unwrap_err();
         assert_eq!(refused.job, 99);
         assert!(matches!(refused.error, ParseError::Overloaded { .. }), "{door:?}");
     }
@@ -73,9 +73,9 @@ fn a_request_that_would_wait_too_long_is_refused_at_once() {
     // 100 ms an utterance on each of two threads: two ahead are 100 ms, three are 150 ms.
     fill(&mut admission, now, Door::Grpc, 3);
     assert_eq!(admission.expected_wait(), 150 * MS);
-    let refused = admission.submit(now, Door::Grpc, None, TEXT, 3).unwrap_err();
+    let refused = admission.submit(now, Door::Grpc, None, text_work(TEXT), 3).unwrap_err();
     assert_eq!(refused.error, ParseError::Overloaded { retry_after: 150 * MS });
-    admission.submit(now, Door::Mqtt, None, TEXT, 10).expect("utterances of devices wait");
+    admission.submit(now, Door::Mqtt, None, text_work(TEXT), 10).expect("utterances of devices wait");
 }
 
 #[test]
@@ -96,14 +96,14 @@ fn what_runs_now_is_waited_for_as_well() {
 fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     finish(&mut admission, 1, 100 * MS);
-    admission.submit(now, Door::Grpc, None, TEXT, 0).unwrap();
+    admission.submit(now, Door::Grpc, None, text_work(TEXT), 0).unwrap();
     // 50 ms behind the first, on two threads, and 100 ms for itself.
-    let refused = admission.submit(now, Door::Grpc, Some(now + 149 * MS), TEXT, 1).unwrap_err();
+    let refused = admission.submit(now, Door::Grpc, Some(now + 149 * MS), text_work(TEXT), 1).unwrap_err();
     assert_eq!(refused.error, ParseError::Overloaded { retry_after: 50 * MS });
-    let refused = admission.submit(now, Door::Grpc, Some(now + 99 * MS), TEXT, 1).unwrap_err();
+    let refused = admission.submit(now, Door::Grpc, Some(now + 99 * MS), text_work(TEXT), 1).unwrap_err();
     assert_eq!(refused.error, ParseError::DeadlineExceeded, "no other time would be better");
-    admission.submit(now, Door::Grpc, Some(now + 150 * MS), TEXT, 1).unwrap();
-    let refused = admission.submit(now, Door::Grpc, Some(now), TEXT, 2).unwrap_err();
+    admission.submit(now, Door::Grpc, Some(now + 150 * MS), text_work(TEXT), 1).unwrap();
+    let refused = admission.submit(now, Door::Grpc, Some(now), text_work(TEXT), 2).unwrap_err();
     assert_eq!(refused.error, ParseError::DeadlineExceeded);
 }
 
@@ -112,7 +112,9 @@ fn a_free_thread_tries_what_seems_hopeless() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     finish(&mut admission, 1, Duration::from_secs(100));
     for round in 0..100 {
-        admission.submit(now, Door::Grpc, Some(now + 50 * MS), TEXT, round).expect("a thread is free");
+        admission
+            .submit(now, Door::Grpc, Some(now + 50 * MS), text_work(TEXT), round)
+            .expect("a thread is free");
         assert_eq!(jobs(admission.next(now)), [round]);
         finish(&mut admission, 1, MS);
     }
@@ -124,7 +126,7 @@ fn a_free_thread_tries_what_seems_hopeless() {
 fn what_would_expire_in_inference_enters_no_batch() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     for (job, deadline) in [("hopeless", 9), ("first", 30), ("second", 20), ("third", 29)] {
-        admission.submit(now, Door::Grpc, Some(now + deadline * MS), TEXT, job).unwrap();
+        admission.submit(now, Door::Grpc, Some(now + deadline * MS), text_work(TEXT), job).unwrap();
     }
     finish(&mut admission, 1, 10 * MS);
     // With the third, the second would be late.
@@ -134,8 +136,8 @@ fn what_would_expire_in_inference_enters_no_batch() {
     // The third waits for the next thread, which has just time for it; a moment later none would.
     let Next::Batch { jobs, .. } = admission.next(now + 19 * MS) else { panic!("a batch was due") };
     assert_eq!((jobs[0].job, jobs.len()), ("third", 1));
-    admission.submit(now, Door::Grpc, Some(now + 29 * MS), TEXT, "late").unwrap();
-    admission.submit(now, Door::Mqtt, None, TEXT, "of a device").unwrap();
+    admission.submit(now, Door::Grpc, Some(now + 29 * MS), text_work(TEXT), "late").unwrap();
+    admission.submit(now, Door::Mqtt, None, text_work(TEXT), "of a device").unwrap();
     let Next::Batch { jobs, expired } = admission.next(now + 20 * MS) else { panic!("a batch was due") };
     assert_eq!((jobs[0].job, jobs.len(), expired), ("of a device", 1, vec!["late"]));
 }
@@ -144,15 +146,15 @@ fn what_would_expire_in_inference_enters_no_batch() {
 fn long_texts_count_for_more() {
     let limits = Limits { threads: 1, grpc_places: 100, ..LIMITS };
     let (now, mut admission) = (Instant::now(), Admission::new(limits));
-    admission.on_finished(work(500), work(500), 10 * MS);
-    admission.submit(now, Door::Grpc, None, 500, "long").unwrap();
+    admission.on_finished(text_work(500), text_work(500), 10 * MS);
+    admission.submit(now, Door::Grpc, None, text_work(500), "long").unwrap();
     assert_eq!(admission.expected_wait(), 10 * MS);
     for _ in 0..10 {
-        admission.submit(now, Door::Grpc, None, 20, "short").unwrap();
+        admission.submit(now, Door::Grpc, None, text_work(20), "short").unwrap();
     }
     let wait = admission.expected_wait();
     assert!((15 * MS..=16 * MS).contains(&wait), "{wait:?}");
-    admission.on_finished(work(4096), 0, MS);
+    admission.on_finished(text_work(4096), 0, MS);
     assert_eq!(admission.expected_wait(), wait, "what was refused by the tokenizer tells nothing");
 }
 
@@ -167,9 +169,9 @@ fn the_other_door_counts_only_as_far_as_it_takes_turns() {
 #[test]
 fn expired_work_leaves_the_queue_without_inference() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
-    admission.submit(now, Door::Grpc, Some(now + 5 * MS), TEXT, "expires").unwrap();
-    admission.submit(now, Door::Grpc, Some(now + 9 * MS), TEXT, "lasts").unwrap();
-    admission.submit(now, Door::Mqtt, Some(now + MS), TEXT, "expires too").unwrap();
+    admission.submit(now, Door::Grpc, Some(now + 5 * MS), text_work(TEXT), "expires").unwrap();
+    admission.submit(now, Door::Grpc, Some(now + 9 * MS), text_work(TEXT), "lasts").unwrap();
+    admission.submit(now, Door::Mqtt, Some(now + MS), text_work(TEXT), "expires too").unwrap();
     let Next::Batch { jobs, expired } = admission.next(now + 5 * MS) else { panic!("a batch was due") };
     assert_eq!(jobs.iter().map(|admitted| admitted.job).collect::<Vec<_>>(), ["lasts"]);
     assert_eq!(expired, ["expires", "expires too"]);
@@ -179,10 +181,10 @@ fn expired_work_leaves_the_queue_without_inference() {
 fn cancelled_work_frees_its_place() {
     let (now, mut admission) = (Instant::now(), Admission::new(LIMITS));
     let tickets: Vec<_> =
-        (0..4).map(|job| admission.submit(now, Door::Grpc, None, TEXT, job).unwrap()).collect();
+        (0..4).map(|job| admission.submit(now, Door::Grpc, None, text_work(TEXT), job).unwrap()).collect();
     assert_eq!(admission.cancel(tickets[1]), Some(1));
     assert_eq!(admission.cancel(tickets[1]), None);
-    admission.submit(now, Door::Grpc, None, TEXT, 4).expect("a place is free");
+    admission.submit(now, Door::Grpc, None, text_work(TEXT), 4).expect("a place is free");
     assert_eq!(jobs(admission.next(now)), [0, 2, 3, 4]);
     assert_eq!(admission.cancel(tickets[0]), None, "it is with a worker");
 }
@@ -191,20 +193,20 @@ fn cancelled_work_frees_its_place() {
 fn a_batch_may_grow_for_batch_wait_at_most() {
     let limits = Limits { batch_wait: 10 * MS, ..LIMITS };
     let (now, mut admission) = (Instant::now(), Admission::new(limits));
-    admission.submit(now, Door::Mqtt, None, TEXT, 0).unwrap();
-    admission.submit(now + 2 * MS, Door::Grpc, None, TEXT, 1).unwrap();
+    admission.submit(now, Door::Mqtt, None, text_work(TEXT), 0).unwrap();
+    admission.submit(now + 2 * MS, Door::Grpc, None, text_work(TEXT), 1).unwrap();
     assert_eq!(admission.next(now + 3 * MS), Next::Wait(Some(now + 10 * MS)));
     assert_eq!(jobs(admission.next(now + 10 * MS)), [1, 0]);
 
     fill(&mut admission, now, Door::Grpc, 4);
     assert_eq!(jobs(admission.next(now)).len(), 4, "a full batch starts at once");
 
-    admission.submit(now, Door::Grpc, Some(now + 4 * MS), TEXT, 5).unwrap();
+    admission.submit(now, Door::Grpc, Some(now + 4 * MS), text_work(TEXT), 5).unwrap();
     assert_eq!(admission.next(now), Next::Wait(Some(now + 4 * MS)), "its submitter is to be told in time");
     assert_eq!(admission.next(now + 4 * MS), Next::Batch { jobs: Vec::new(), expired: vec![5] });
 
     finish(&mut admission, 1, MS);
-    admission.submit(now, Door::Grpc, Some(now + 4 * MS), TEXT, 6).unwrap();
+    admission.submit(now, Door::Grpc, Some(now + 4 * MS), text_work(TEXT), 6).unwrap();
     assert_eq!(admission.next(now), Next::Wait(Some(now + 3 * MS)), "it must start in time");
     assert_eq!(jobs(admission.next(now + 3 * MS)), [6]);
 }
@@ -213,10 +215,10 @@ fn a_batch_may_grow_for_batch_wait_at_most() {
 fn after_closing_what_was_admitted_is_served_and_nothing_else_comes_in() {
     let limits = Limits { batch_wait: Duration::from_secs(60), ..LIMITS };
     let (now, mut admission) = (Instant::now(), Admission::new(limits));
-    admission.submit(now, Door::Grpc, None, TEXT, 0).unwrap();
+    admission.submit(now, Door::Grpc, None, text_work(TEXT), 0).unwrap();
     admission.close();
     assert!(admission.is_closed());
-    let refused = admission.submit(now, Door::Mqtt, None, TEXT, 1).unwrap_err();
+    let refused = admission.submit(now, Door::Mqtt, None, text_work(TEXT), 1).unwrap_err();
     assert!(matches!(refused.error, ParseError::Unavailable(_)));
     assert_eq!(jobs(admission.next(now)), [0]);
 }
@@ -228,7 +230,7 @@ fn under_a_flood_at_one_door_the_other_keeps_its_share() {
         let mut served = BTreeMap::from([(Door::Grpc.as_str(), 0), (Door::Mqtt.as_str(), 0)]);
         for _ in 0..1000 {
             for door in [Door::Grpc, Door::Mqtt] {
-                while admission.submit(now, door, None, TEXT, door).is_ok() {}
+                while admission.submit(now, door, None, text_work(TEXT), door).is_ok() {}
             }
             let batch = jobs(admission.next(now));
             assert_eq!(batch.len(), max_batch);
@@ -334,7 +336,7 @@ proptest! {
                 Event::Submit { grpc, deadline } => {
                     let deadline = deadline.map(|millis| now + Duration::from_millis(millis));
                     let door = if grpc { Door::Grpc } else { Door::Mqtt };
-                    match admission.submit(now, door, deadline, TEXT, Job { number, grpc, deadline }) {
+                    match admission.submit(now, door, deadline, text_work(TEXT), Job { number, grpc, deadline }) {
                         Ok(ticket) => {
                             ledger.waiting.insert(number);
                             tickets.push((ticket, number));

@@ -31,7 +31,7 @@ pub struct Manifest {
     pub languages: Vec<String>,
     /// SPDX expression.
     pub licence: String,
-    /// Heads by name.
+    /// What it can do, by name.
     pub tasks: Vec<String>,
     /// Oldest intentd that can run it.
     pub minimum_intentd: String,
@@ -77,9 +77,14 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The tasks that the bundle's heads can do.
+    /// What the bundle can do.
     pub fn supported_tasks(&self) -> Vec<Task> {
         self.tasks.iter().filter_map(|name| task_named(name)).collect()
+    }
+
+    /// Whether it can do this.
+    pub(crate) fn has(&self, task: Task) -> bool {
+        self.tasks.iter().any(|name| task_named(name) == Some(task))
     }
 
     fn check(&self, path: &Path) -> Result<(), OpenError> {
@@ -124,13 +129,7 @@ impl Manifest {
 
 /// Name of a task in a manifest and in messages.
 pub(crate) fn task_name(task: Task) -> &'static str {
-    match task {
-        Task::Intent => "intent",
-        Task::Slots => "slots",
-        Task::Sentiment => "sentiment",
-        Task::Entities => "entities",
-        Task::Embedding => "embedding",
-    }
+    TASKS.iter().find(|(_, known)| *known == task).map_or("", |(name, _)| *name)
 }
 
 #[derive(Deserialize)]
@@ -140,7 +139,14 @@ struct Header {
 }
 
 /// The tasks that this version has code for.
-const TASKS: [(&str, Task); 2] = [("intent", Task::Intent), ("slots", Task::Slots)];
+const TASKS: [(&str, Task); 6] = [
+    ("intent", Task::Intent),
+    ("slots", Task::Slots),
+    ("sentiment", Task::Sentiment),
+    ("entities", Task::Entities),
+    ("embedding", Task::Embedding),
+    ("qa", Task::Answers),
+];
 
 fn task_named(name: &str) -> Option<Task> {
     TASKS.iter().find(|(known, _)| *known == name).map(|(_, task)| *task)

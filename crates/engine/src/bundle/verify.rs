@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::manifest::{FileEntry, Manifest};
@@ -62,6 +63,13 @@ impl Verified {
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
+}
+
+/// Parses a verified file.
+pub(super) fn read_json<T: DeserializeOwned>(bundle: &mut Verified, file: &str) -> Result<T, OpenError> {
+    let bytes = bundle.take(file)?;
+    serde_json::from_slice(&bytes)
+        .map_err(|e| OpenError::Content { path: bundle.path(file), message: e.to_string() })
 }
 
 /// What the manifest announces must fit before any of it is read.

@@ -8,8 +8,12 @@ mod damage;
 mod determinism;
 /// Odd texts and options of one utterance.
 mod input;
+/// A bundle with every task.
+mod made_up;
 /// The answers of the Python export, and the stock tract plan as oracle.
 mod parity;
+/// Every task in one pass, questions about passages, and bundles that lack some of them.
+mod tasks;
 /// What a site demands beside: a signature, a version, sizes; and that nothing is parsed before.
 mod trust;
 
