@@ -36,12 +36,16 @@ fn take_turns(protocol: &str) {
     let before = daemons.map(Daemon::cpu_time);
     let mut told = [false; 2];
     say(&mut device, 0..20);
-    while start.elapsed() < time {
+    let mut look = || {
         for (told, daemon) in told.iter_mut().zip(daemons) {
             let names_it = |why: String| why.contains("intentd-test") && why.contains("`gateway`");
             *told |= daemon.ready().is_err_and(names_it);
         }
         std::thread::sleep(Duration::from_millis(200));
+        told == [true; 2]
+    };
+    while start.elapsed() < time {
+        look();
     }
     let elapsed = start.elapsed();
     let connections: f64 = daemons.map(|daemon| daemon.metric("intentd_mqtt_connections_total")).iter().sum();
@@ -54,7 +58,8 @@ fn take_turns(protocol: &str) {
             100.0 * cpu[1]
         ),
     );
-    assert_eq!(told, [true; 2], "both say what to mend");
+    // Once one of them has found out and waits, the other is seldom thrown out, and needs longer.
+    wait_within(Duration::from_secs(60), "both say what to mend", look);
     assert!(daemons.iter().all(|daemon| daemon.log().contains("give each daemon its own")));
     assert!(connections <= MOST_CONNECTIONS, "{connections} connections in {elapsed:?}");
     assert!(cpu.iter().all(|cpu| *cpu < MOST_CPU), "{cpu:?} of a processor");

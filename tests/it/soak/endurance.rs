@@ -10,6 +10,7 @@ use intentd::proto::ParseRequest;
 use intentd::proto::nlu_client::NluClient;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 
 use super::traffic::{self, Traffic};
 use super::{millis, note, report, sized, times};
@@ -123,7 +124,8 @@ fn growth_over_the_whole(samples: &[Sample]) -> f64 {
     both / square * (samples[samples.len() - 1].answered - samples[0].answered) / y
 }
 
-/// Says so many over a stream of its own, and compares nothing but that each is answered.
+/// Says so many over a stream of its own, and compares nothing but that each is answered. What is refused for now, as it may
+/// be while the machine does something else, is said again.
 fn stream(address: String, utterances: usize) -> hdrhistogram::Histogram<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -131,16 +133,26 @@ fn stream(address: String, utterances: usize) -> hdrhistogram::Histogram<u64> {
         let (requests, outgoing) = mpsc::channel(IN_FLIGHT);
         let mut answers = client.parse_stream(ReceiverStream::new(outgoing)).await.unwrap().into_inner();
         let (mut said, mut latency) = (Vec::with_capacity(utterances), times());
-        for answered in 0..utterances {
+        let request = |id: usize| {
+            let text = traffic::text(id).to_owned();
+            ParseRequest { id: id.to_string(), text, ..ParseRequest::default() }
+        };
+        let mut answered = 0;
+        while answered < utterances {
             while said.len() < utterances.min(answered + IN_FLIGHT) {
-                let text = traffic::text(said.len()).to_owned();
-                let request = ParseRequest { id: said.len().to_string(), text, ..ParseRequest::default() };
+                requests.send(request(said.len())).await.unwrap();
                 said.push(Instant::now());
-                requests.send(request).await.unwrap();
             }
             let answer = answers.message().await.unwrap().expect("an answer");
+            let id = answer.id.parse::<usize>().unwrap();
+            if answer.error.as_ref().is_some_and(|error| error.code == Code::ResourceExhausted as i32) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                requests.send(request(id)).await.unwrap();
+                continue;
+            }
             assert!(answer.error.is_none(), "{answer:?}");
-            note(&mut latency, said[answer.id.parse::<usize>().unwrap()].elapsed());
+            note(&mut latency, said[id].elapsed());
+            answered += 1;
         }
         latency
     })

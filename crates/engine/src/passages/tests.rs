@@ -37,7 +37,7 @@ fn scores(window: &Window, peaks: &[(usize, f32, f32)]) -> Vec<f32> {
 fn windows_overlap_and_reach_the_end() {
     let all = |pieces, room| parts(pieces, room).collect::<Vec<_>>();
     assert!(all(0, 100).is_empty());
-    assert_eq!(all(100, 100), [0..100]);
+    assert_eq!((all(100, 100).len(), all(100, 100)[0].clone()), (1, 0..100));
     assert_eq!(all(101, 100), [0..100, 68..101]);
     assert_eq!(all(168, 100), [0..100, 68..168]);
     assert_eq!(all(169, 100), [0..100, 68..168, 136..169]);
