@@ -45,6 +45,8 @@ class Task:
     valid_out_of_scope: list[Example]
     held_out: set[str]
     """The normalised lines that nothing trained on may equal, augmented lines included."""
+    swaps_values: bool = True
+    """Whether a line stays true when a slot gets another line's value."""
 
     @property
     def slot_names(self) -> list[str]:
