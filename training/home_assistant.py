@@ -5,14 +5,18 @@ same in other words (`home_assistant_data/spoken.yaml`), and from people's reque
 equal here. Names, areas and floors are of our own lists (`home_assistant_data/values.toml`).
 
 Held out are whole blocks of templates: no line that one of them can say is trained on, whoever says it, and their lines
-have names, areas and other values that no training line has. The free paraphrases (`paraphrases.jsonl`) are read by
-nothing here but the check that no training line has the frame of one.
+have names, areas and other values that no training line has. The free paraphrases (`paraphrases.jsonl`) only measure,
+and no training line has the frame of one.
 
 A slot is what stands in the words. What a template fills in regardless of them is labelled where a word says it (the
 `domain` of "lights", "fans", "anyone"); else it follows from the intent. The span of a name or floor takes the noun that
 follows it in ("bedside lamp", "first floor"), articles stay outside.
+
+    python training/home_assistant.py --data ../shared/data held-out.jsonl      # the held-out lines, to measure on
 """
 
+import argparse
+import json
 import random
 import re
 import tomllib
@@ -217,4 +221,22 @@ def home_assistant(root: Path, seed: int) -> Task:
     outside, valid_outside = outside_lines(root, rng)
     task = make_task("home-assistant", train, outside, valid, valid_outside, unseen)
     task.swaps_values = False
+    task.also = {"paraphrases": paraphrases, "requests": list(hwu64_lines(root, "valid"))}
     return task
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes the held-out lines of the task.")
+    parser.add_argument("file", type=Path, help="JSON lines to write")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument("--seed", type=int, default=20, help="the build's own by default")
+    arguments = parser.parse_args()
+    records = []
+    for e in home_assistant(arguments.data, arguments.seed).valid:
+        slots = [{"name": s.name, "value": e.text[s.start : s.end], "start": s.start, "end": s.end} for s in e.slots]
+        records.append(json.dumps({"text": e.text, "intent": e.intent, "slots": slots}, ensure_ascii=False) + "\n")
+    arguments.file.write_text("".join(records), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
