@@ -1,7 +1,7 @@
 """The task of `home-assistant-en`: home control in the intents and slots of Home Assistant.
 
 Lines come from the sentence templates of the package `home-assistant-intents`, from templates of our own that say the
-same in other words (`home_assistant_data/spoken.yaml`), and from people's requests in other sets whose labels have an
+same in other words (`home_assistant_data/spoken`), and from people's requests in other sets whose labels have an
 equal here. Names, areas and floors are of our own lists (`home_assistant_data/values.toml`).
 
 Held out are whole blocks of templates: no line that one of them can say is trained on, whoever says it, and their lines
@@ -113,8 +113,10 @@ def _part(values: list[str], name: str, held_out: bool) -> list[str]:
 def templates() -> tuple[list[Block], list[Block]]:
     """The blocks of Home Assistant and our own."""
     official = home_assistant_intents.get_intents("en")
-    own = yaml.safe_load((FOLDER / "spoken.yaml").read_text(encoding="utf-8"))
-    own["lists"] = {**official["lists"], **own["lists"]}
+    own = {"language": "en", "lists": dict(official["lists"]), "expansion_rules": {}, "intents": {}}
+    for path in sorted((FOLDER / "spoken").glob("*.yaml")):
+        for key, content in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+            own[key].update(content)
     for name, blocks in own["intents"].items():
         for block in blocks:
             block["requires_context"] = {"domain": block.pop("names", [])}
