@@ -7,6 +7,7 @@ and a line counts as right when any of its readings has the intent and the slots
 """
 
 import argparse
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,20 +16,25 @@ from hassil.intents import Intents, TextSlotList
 from hassil.recognize import recognize_all
 
 from data import Example, read_examples
-from home_assistant import KINDS_OF
 
+KINDS_OF = {"input_boolean": "switch", "input_button": "button"}
+"""Domains that hold the same things as others."""
 KINDS = ("light", "switch", "fan", "media_player", "climate", "cover", "valve", "lock", "sensor", "binary_sensor", "scene",
          "script", "button", "vacuum", "lawn_mower", "person", "weather", "todo", *KINDS_OF)
 
 
-def home_of(lines: list[Example]) -> dict[str, TextSlotList]:
-    """The lists of a home that has what the lines speak of."""
+Reading = tuple[str, set[tuple[str, str]]]
+"""An intent, and its slots as names and words."""
+
+
+def home_of(lines: list[Example], kinds_of: Callable[[str], Iterable[str]]) -> dict[str, TextSlotList]:
+    """The lists of a home that has what the lines speak of; `kinds_of` says which domains a name is of."""
     said: dict[str, set[str]] = {"name": set(), "area": {"kitchen"}, "floor": set()}
     for line in lines:
         for slot in line.slots:
             if slot.name in said:
                 said[slot.name].add(_value(line, slot))
-    names = [(name, name, {"domain": kind}) for name in sorted(said["name"]) for kind in KINDS]
+    names = [(name, name, {"domain": kind}) for name in sorted(said["name"]) for kind in kinds_of(name)]
     return {
         "name": TextSlotList.from_tuples(names, name="name", allow_template=False),
         "area": TextSlotList.from_strings(sorted(said["area"]), name="area", allow_template=False),
@@ -51,19 +57,26 @@ class Counts:
     right: int
 
 
+def readings(lines: list[Example], kinds_of: Callable[[str], Iterable[str]] = lambda _: KINDS) -> list[list[Reading]]:
+    """All that the templates make of each line."""
+    intents, home = Intents.from_dict(home_assistant_intents.get_intents("en")), home_of(lines, kinds_of)
+    return [
+        [
+            (found.intent.name, {(name, e.text.strip()) for name, e in found.entities.items() if _is_said(e.text, line)})
+            for found in recognize_all(line.text, intents, home, intent_context={"area": "kitchen"}, language="en")
+        ]
+        for line in lines
+    ]
+
+
 def compare(lines: list[Example]) -> Counts:
     """Matches every line strictly."""
-    intents, home = Intents.from_dict(home_assistant_intents.get_intents("en")), home_of(lines)
     counts = Counts(len(lines), 0, 0, 0)
-    for line in lines:
+    for line, found in zip(lines, readings(lines), strict=True):
         wanted = {(s.name, _value(line, s)) for s in line.slots if s.name != "domain"}
-        readings = [
-            (reading.intent.name, {(name, e.text.strip()) for name, e in reading.entities.items() if _is_said(e.text, line)})
-            for reading in recognize_all(line.text, intents, home, intent_context={"area": "kitchen"}, language="en")
-        ]
-        counts.matched += bool(readings)
-        counts.with_intent += any(intent == line.intent for intent, _ in readings)
-        counts.right += any(intent == line.intent and found == wanted for intent, found in readings)
+        counts.matched += bool(found)
+        counts.with_intent += any(intent == line.intent for intent, _ in found)
+        counts.right += any(intent == line.intent and slots == wanted for intent, slots in found)
     return counts
 
 
