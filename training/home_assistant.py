@@ -205,7 +205,7 @@ def lines_of(blocks: list[Block], count: int, names: Names, rng: random.Random, 
 
 
 def unambiguous(lines: list[Example], names: Names) -> list[Example]:
-    """Without the lines that the templates can also read as another intent ("all kitchen lights off", told or asked)."""
+    """Without the lines that the templates can also read as another intent ("all kitchen fans off", told or asked)."""
     found = readings(lines, names.kinds)
     return [line for line, read in zip(lines, found, strict=True) if all(intent == line.intent for intent, _ in read)]
 

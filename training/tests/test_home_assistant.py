@@ -95,8 +95,8 @@ def test_held_out_values_are_new():
 
 
 def test_lines_of_two_meanings_are_found(names):
-    asked = Example("are all kitchen lights off", "HassGetState", (Slot("area", 8, 15),))
-    asked_or_told = Example("all kitchen lights off", "HassGetState", (Slot("area", 4, 11),))
+    asked = Example("are all kitchen fans off", "HassGetState", (Slot("area", 8, 15),))
+    asked_or_told = Example("all kitchen fans off", "HassGetState", (Slot("area", 4, 11),))
     assert unambiguous([asked, asked_or_told], names) == [asked]
 
 
