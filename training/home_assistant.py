@@ -228,6 +228,7 @@ def home_assistant(root: Path, seed: int) -> Task:
         unambiguous([e for block in held_out for e in lines_of([block], VALID_LINES_OF_BLOCK, part, rng, set())], part)
         for part in (names, new_names)
     )
+    barred |= {signature(e) for e in valid + new_valid}
 
     train: list[Example] = []
     for intent in sorted({b.intent for b in official}):

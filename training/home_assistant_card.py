@@ -26,7 +26,7 @@ punctuation; the last epoch in the int8 arithmetic.
 
 WEAK_SLOTS = """\
 - Several commands in one sentence, and relative brightness ("dimmer"), which Home Assistant's own sentences lack too.
-- Telling a name from an area and a kind where only the home's list can ("porch light"): see the slots below.
+- Telling a name from an area and a kind where only the home's list can ("porch light"): see the slots above.
 """
 
 MORE = """\
@@ -38,7 +38,7 @@ weather; only their words for rooms, devices, colours and places are labelled th
 
 | | lines | intent, f32 | intent, int8 | intent and slots, f32 | intent and slots, int8 |
 | --- | --- | --- | --- | --- | --- |
-| held-out blocks, names that training lines have (aim 98 %) | {valid} |
+| held-out blocks, names of the lists that train (aim 98 %) | {valid} |
 | held-out blocks, names that no training line has | {new_names} |
 | free paraphrases (aim 90 %) | {paraphrases} |
 | people's requests, HWU64 | {requests} |
