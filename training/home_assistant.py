@@ -240,7 +240,7 @@ def home_assistant(root: Path, seed: int) -> Task:
     train = [as_spoken(e, rng) for e in train]
     train += [e for e in (*clinc_lines(root), *hwu64_lines(root), *snips_lines(root, rng))]
     train = [e for e in train if signature(e) not in barred]
-    unseen = held_out_lines(root) | {normalise(e.text) for e in paraphrases}
+    unseen = held_out_lines(root) | {normalise(e.text) for e in paraphrases + new_valid}
     outside, valid_outside = outside_lines(root, rng)
     task = make_task("home-assistant", train, outside, valid, valid_outside, unseen)
     task.swaps_values = False
