@@ -21,8 +21,10 @@ from card import render_card
 from distil import distil
 from evaluate import assess
 from finetune import Schedule, Teacher, finetune, share_encoder
+from home_assistant import home_assistant
 from initialise import initialise, input_moments, load_teacher, start_smaller
 from model import Encoder, Shape, Understander
+from reading import read_bundle
 from recipe import Recipe, recipes, sizes
 from tasks import TASKS, Task
 from vocabulary import Encoded, build_tokenizer, encode, prune, teacher_pieces
@@ -41,6 +43,10 @@ JOINT_SCHEDULE = Schedule(epochs=0, rate=6e-4, head_rate=2e-3, plain_lines=20_00
 TASK_SCHEDULE = Schedule(
     epochs=0, rate=3e-4, head_rate=1e-3, quantised_epochs=1, dropout=0.05, plain_lines=3_000
 )
+# For a bundle that starts from a committed one.
+CONTINUED_SCHEDULE = Schedule(epochs=0, rate=4e-4, head_rate=2e-3, quantised_epochs=1, dropout=0.05)
+CONTINUED_TASKS = {"home-assistant": home_assistant}
+"""Tasks that no other bundle's training has part in."""
 
 
 def packaged_teacher() -> Path:
@@ -53,8 +59,8 @@ def packaged_teacher() -> Path:
 class Build:
     """The stages, each with its result in the work folder."""
 
-    def __init__(self, root: Path, work: Path, teacher: Path):
-        self.root, self.work, self.teacher_folder = root, work, teacher
+    def __init__(self, root: Path, work: Path, teacher: Path, committed: Path = REPOSITORY / "models"):
+        self.root, self.work, self.teacher_folder, self.committed = root, work, teacher, committed
         self.tasks: dict[str, Task] = {name: load(root, SEED) for name, load in TASKS.items()}
         self.full = teacher_pieces(teacher)
 
@@ -163,10 +169,26 @@ class Build:
         model.load_state_dict(torch.load(path))
         return model, kept
 
+    def continued(self, recipe: Recipe, task: Task) -> tuple[Understander, list[str]]:
+        """A committed bundle's encoder, trained on with the bundle's own task and new heads."""
+        start = read_bundle(self.committed / recipe.start)
+        model = Understander(start.model.encoder, len(task.labels.intents), len(task.labels.tags))
+        path = self.work / f"{recipe.name}.pt"
+        if not path.exists():
+            schedule = replace(CONTINUED_SCHEDULE, epochs=recipe.epochs)
+            finetune({task.name: model}, start.tokenizer, [task], schedule, SEED)
+            torch.save(model.state_dict(), path)
+        model.load_state_dict(torch.load(path))
+        return model, start.pieces
+
     def bundle(self, recipe: Recipe, folder: Path) -> dict:
         """Measures, calibrates and writes a bundle; returns its figures."""
-        task = self.tasks[recipe.task]
-        model, pieces = self.random(recipe) if recipe.size == "base" else self.finetuned(recipe)
+        if recipe.start:
+            task = CONTINUED_TASKS[recipe.task](self.root, SEED)
+            model, pieces = self.continued(recipe, task)
+        else:
+            task = self.tasks[recipe.task]
+            model, pieces = self.random(recipe) if recipe.size == "base" else self.finetuned(recipe)
         tokenizer = build_tokenizer(pieces)
         figures, calibration, labels = assess(model, tokenizer, task)
         card = render_card(figures, recipe, task, len(pieces))

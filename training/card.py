@@ -1,5 +1,6 @@
 """CARD.md: what the model was made from, how, how well it does, and where not to use it."""
 
+import home_assistant_card
 from recipe import Recipe
 from tasks import Task
 
@@ -14,6 +15,35 @@ SqueezeBERT layout (Iandola et al. 2020): {layers} layers, {hidden} channels, {h
 feed-forward units, {groups} groups, {pieces:,} uncased wordpieces. Activations 8 bits per token, weights 7 bits per
 output channel, embedding table 8 bits per row. Intent head on the mean over all tokens{slot_head}.
 
+{origin}
+## Quality
+{lines_of}, n = {n} (tuned and calibrated on; not a test figure). Intent: arg max over in-scope labels. Slots: same name,
+start and end, micro average. In brackets the 95 % interval.
+
+| | intent accuracy | slot F1 (precision, recall) | whole frame |
+| --- | --- | --- | --- |
+| f32 | {f32} |
+| int8 | {int8} |
+
+95 % interval at int8: intent {intent_interval}{slot_interval}.
+
+Confidence is the softmax over all intents and out of scope at temperature {temperature}. Expected calibration error (15
+bins): {ece} with the temperature fitted on the same lines; {ece_halves} on each half with the temperature of the other.
+From `recognized` = {recognized} on at least 97 % of the answers are right; `not_recognized` = {not_recognized} costs at most
+3 % of the in-scope lines.
+
+| int8 | RECOGNIZED | UNCERTAIN | NOT_RECOGNIZED |
+| --- | --- | --- | --- |
+| in scope (n = {n}) | {inside} |
+{outside}
+{false_accept}{more}## Not good for
+- Languages other than English, long texts, several requests in one sentence.
+{weak_slots}- Telling every request it cannot serve from those it can: look at the out-of-scope row before acting on RECOGNIZED where
+  a mistake is costly.
+- Safety: locks, alarms against intruders, medical or financial decisions.
+"""
+
+ORIGIN = """\
 ## Data
 | data | used for | licence |
 | --- | --- | --- |
@@ -35,33 +65,6 @@ Each grouped layer starts as the ridge regression of the teacher's dense layer; 
 layers; the dense teacher is fine-tuned on HWU64, SNIPS and CLINC150 at once; the student learns the same tasks from
 labels, from that teacher's softened answers and hidden states, and from its answers on unlabelled requests; last the
 bundle's own task, with swapped slot values, ending with the int8 arithmetic.
-
-## Quality
-{lines_of}, n = {n} (tuned and calibrated on; not a test figure). Intent: arg max over in-scope labels. Slots: same name,
-start and end, micro average. In brackets the 95 % interval.
-
-| | intent accuracy | slot F1 (precision, recall) | whole frame |
-| --- | --- | --- | --- |
-| f32 | {f32} |
-| int8 | {int8} |
-
-95 % interval at int8: intent {intent_interval}{slot_interval}.
-
-Confidence is the softmax over all intents and out of scope at temperature {temperature}. Expected calibration error (15
-bins): {ece} with the temperature fitted on the same lines; {ece_halves} on each half with the temperature of the other.
-From `recognized` = {recognized} on at least 97 % of the answers are right; `not_recognized` = {not_recognized} costs at most
-3 % of the in-scope lines.
-
-| int8 | RECOGNIZED | UNCERTAIN | NOT_RECOGNIZED |
-| --- | --- | --- | --- |
-| in scope (n = {n}) | {inside} |
-{outside}
-{false_accept}
-## Not good for
-- Languages other than English, long texts, several requests in one sentence.
-{weak_slots}- Telling every request it cannot serve from those it can: look at the out-of-scope row before acting on RECOGNIZED where
-  a mistake is costly.
-- Safety: locks, alarms against intruders, medical or financial decisions.
 """
 
 WEAK_SLOTS = {
@@ -71,6 +74,7 @@ WEAK_SLOTS = {
 """,
     "snips": "- Slot values unlike the titles, names and places of SNIPS.\n",
     "clinc150": "",
+    "home-assistant": home_assistant_card.WEAK_SLOTS,
 }
 
 
@@ -79,6 +83,7 @@ def render_card(figures: dict, recipe: Recipe, task: Task, pieces: int) -> str:
     intent, has_slots, shape = figures["calibration"]["intent"], bool(task.slot_names), recipe.shape
     outside = figures.get("out_of_scope_outcomes")
     count = figures["out_of_scope_examples"]
+    origin = home_assistant_card.ORIGIN if task.name == "home-assistant" else ORIGIN
     return CARD.format(
         name=recipe.name,
         title=recipe.title,
@@ -94,7 +99,8 @@ def render_card(figures: dict, recipe: Recipe, task: Task, pieces: int) -> str:
         feed_forward=f"{shape.feed_forward:,}",
         groups=shape.groups,
         pieces=pieces,
-        train=len(task.train),
+        origin=origin.format(train=len(task.train)),
+        more=home_assistant_card.render(figures, task) if task.name == "home-assistant" else "",
         n=figures["valid_int8"]["examples"],
         f32=_quality(figures["valid_f32"], has_slots),
         int8=_quality(figures["valid_int8"], has_slots),

@@ -260,6 +260,10 @@ def assess(model: Understander, tokenizer: Tokenizer, task: Task) -> tuple[dict,
         "out_of_scope_examples": len(outside),
         "calibration": calibration.as_json(),
     }
+    for name, lines in task.also.items():
+        also = encode(tokenizer, [e.text for e in lines])
+        for kind, int8 in (("f32", False), ("int8", True)):
+            figures[f"{name}_{kind}"] = measure(labels, lines, run(model, also, int8)).as_json()
     if outside:
         auroc, recall = rejection(inside_scores, _confidences(labels, outside, calibration))
         figures["out_of_scope_outcomes"] = outcome_shares(labels, outside, calibration)

@@ -184,7 +184,7 @@ def prepare(
     task: Task, values: SlotValues, tokenizer: Tokenizer, teacher: Teacher | None, rng: random.Random
 ) -> Lines:
     """One epoch's lines of a task with their targets."""
-    lines = [augmented(e, values, task.held_out, rng) for e in task.train]
+    lines = [augmented(e, values, task.held_out, rng) for e in task.train] if task.swaps_values else task.train
     texts = [e.text for e in lines]
     encoded = encode(tokenizer, texts)
     tags = [

@@ -32,6 +32,8 @@ class Recipe:
     title: str
     labels_of: str
     lines_of: str
+    start: str = ""
+    """The committed bundle whose encoder and wordpieces it starts from; if none, the joint stage's."""
 
 
 def sizes() -> dict[str, Size]:

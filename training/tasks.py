@@ -6,7 +6,7 @@ scope; they are chosen by label, never by looking at a validation line.
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data import OUT_OF_SCOPE, Example, normalise, read_examples, read_questions
@@ -45,6 +45,10 @@ class Task:
     valid_out_of_scope: list[Example]
     held_out: set[str]
     """The normalised lines that nothing trained on may equal, augmented lines included."""
+    swaps_values: bool = True
+    """Whether a line stays true when a slot gets another line's value."""
+    also: dict[str, list[Example]] = field(default_factory=dict)
+    """More lines to measure on, by name; nothing is tuned on them."""
 
     @property
     def slot_names(self) -> list[str]:
