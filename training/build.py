@@ -25,6 +25,7 @@ from initialise import initialise, input_moments, load_teacher, start_smaller
 from model import Encoder, Shape, Understander
 from recipe import Recipe, recipes, sizes
 from tasks import TASKS, Task
+from text_stages import TextStages
 from vocabulary import Encoded, build_tokenizer, encode, prune, teacher_pieces
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -165,6 +166,10 @@ class Build:
 
     def bundle(self, recipe: Recipe, folder: Path) -> dict:
         """Measures, calibrates and writes a bundle; returns its figures."""
+        if recipe.task == "text":
+            start = folder.parent / recipe.start
+            stages = TextStages(self.root, self.work / recipe.name, self.teacher_folder, start, recipe.epochs, SEED)
+            return stages.bundle(recipe, folder)
         task = self.tasks[recipe.task]
         model, pieces = self.random(recipe) if recipe.size == "base" else self.finetuned(recipe)
         tokenizer = build_tokenizer(pieces)

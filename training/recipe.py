@@ -30,8 +30,10 @@ class Recipe:
     epochs: int
     limit: int
     title: str
-    labels_of: str
-    lines_of: str
+    labels_of: str = ""
+    lines_of: str = ""
+    start: str = ""
+    """The committed bundle whose encoder it begins with, for the task `text`."""
 
 
 def sizes() -> dict[str, Size]:

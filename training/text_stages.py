@@ -1,0 +1,214 @@
+"""The stages of a text bundle, each with its result in the work folder, as in `build.py`.
+
+lines:    the sets as student and teacher read them, what the plain teacher says of them, and its lower states
+teacher:  its upper layers, fine-tuned on sentiment and entities
+answers:  what that teacher says of every line
+student:  from the encoder of a committed bundle; all tasks at once
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from initialise import load_teacher
+from model import Encoder
+from reading import read_bundle
+from recipe import Recipe
+from text_answers import answer_margins, best_sentence_margins
+from text_bundle import TextContents, write_text_bundle
+from text_card import render_text_card
+from text_data import TextData
+from text_evaluate import (
+    TextCalibration,
+    embedding_figures,
+    entities_temperature,
+    entity_quality,
+    fit_decoding,
+    gazetteer_quality,
+    halves_f1,
+    keyword_accuracy,
+    run_lines,
+    run_texts,
+    sentiment_accuracy,
+    sentiment_calibration,
+)
+from text_input import encode_texts
+from text_lines import Lines, asked, labelled_and_plain, text_labels
+from text_model import TextModel
+from text_targets import Targets, embed, plain_targets, tuned_targets
+from text_teacher import UpperTeacher
+from text_train import TextSchedule, train
+from vocabulary import build_tokenizer, encode, teacher_pieces
+
+TEACHER_SCHEDULE = TextSchedule(epochs=2, rate=2e-4, head_rate=2e-3)
+# For as many epochs as the bundle says.
+STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.2)
+REPORTED, REPORTED_QUESTIONS = 400, 60
+"""How much of valid is measured between epochs."""
+
+
+class TextStages:
+    """What leads to one text bundle."""
+
+    def __init__(self, root: Path, work: Path, teacher: Path, start: Path, epochs: int, seed: int):
+        self.work, self.teacher_folder, self.epochs, self.seed = work, teacher, epochs, seed
+        work.mkdir(parents=True, exist_ok=True)
+        self.data = TextData(root, seed)
+        self.start = read_bundle(start)
+        self.sentiments, self.labels = text_labels(self.data)
+
+    @property
+    def reader(self) -> Tokenizer:
+        """The student's tokenizer."""
+        return self.start.tokenizer
+
+    @cached_property
+    def plain_teacher(self) -> Encoder:
+        return load_teacher(self.teacher_folder)
+
+    @cached_property
+    def teacher_reader(self) -> Tokenizer:
+        return build_tokenizer(teacher_pieces(self.teacher_folder))
+
+    @cached_property
+    def lines(self) -> tuple[list[Lines], list[Lines], dict[str, Targets]]:
+        """The student's sets, the teacher's, and the plain targets."""
+        path = self.work / "lines.pt"
+        if not path.exists():
+            of_student, of_teacher = labelled_and_plain(self.data, [self.reader, self.teacher_reader])
+            targets = {}
+            for lines in of_teacher:
+                targets[lines.kind] = plain_targets(self.plain_teacher, lines)
+                print(f"text: the plain teacher read {len(lines):,} lines ({lines.kind})", flush=True)
+            torch.save((of_student, of_teacher, targets), path)
+        return torch.load(path, weights_only=False)
+
+    @cached_property
+    def tuned_teacher(self) -> UpperTeacher:
+        path = self.work / "teacher.pt"
+        model = UpperTeacher(self.plain_teacher, len(self.sentiments), len(self.labels.tags))
+        if not path.exists():
+            _, sets, _ = self.lines
+            sets = [lines for lines in sets if lines.kind != "plain"]
+            report = self._report_teacher(model)
+            train(model, sets, {}, None, TEACHER_SCHEDULE, self.seed, self.work / "teacher.state", report)
+            torch.save(model.state_dict(), path)
+        model.load_state_dict(torch.load(path))
+        return model.eval().requires_grad_(False)
+
+    def _report_teacher(self, model: UpperTeacher) -> Callable[[str], None]:
+        """Prints the teacher's figures on valid, whose lower states it computes once."""
+        valid = ([text for text, _ in self.data.sentiment_valid], [e.text for e in self.data.entities_valid])
+        read = [Lines("", encode_texts(self.teacher_reader, texts), [], []) for texts in valid]
+        for lines in read:
+            plain_targets(self.plain_teacher, lines)
+
+        def report(when: str) -> None:
+            accuracy = sentiment_accuracy(run_lines(model, read[0]), self.sentiments, self.data.sentiment_valid)
+            f1 = entity_quality(self.labels, run_lines(model, read[1]), self.data.entities_valid).f1
+            print(f"text: teacher after {when}: sentiment {accuracy:.3f}, entities {f1:.3f}", flush=True)
+
+        return report
+
+    @cached_property
+    def targets(self) -> dict[str, Targets]:
+        """All targets of the student's lines."""
+        path = self.work / "targets.pt"
+        if not path.exists():
+            _, of_teacher, targets = self.lines
+            for lines in of_teacher:
+                tuned_targets(self.tuned_teacher, lines, targets[lines.kind])
+            torch.save(targets, path)
+        return torch.load(path, weights_only=False)
+
+    @cached_property
+    def student(self) -> TextModel:
+        """All tasks on one encoder."""
+        path = self.work / "student.pt"
+        model = TextModel(self.start.model.encoder, len(self.sentiments), len(self.labels.tags))
+        if not path.exists():
+            sets, _, _ = self.lines
+            train(
+                model,
+                sets,
+                self.targets,
+                lambda seed: asked(self.data, self.reader, seed),
+                replace(STUDENT_SCHEDULE, epochs=self.epochs),
+                self.seed,
+                self.work / "student.state",
+                self._report_student(model),
+            )
+            torch.save(model.state_dict(), path)
+        model.load_state_dict(torch.load(path))
+        return model.eval()
+
+    def _report_student(self, model: TextModel) -> Callable[[str], None]:
+        """Prints figures on valid, some of them on a part of it."""
+        texts = [text for text, _ in self.data.sentiment_valid[:REPORTED]]
+        wanted = embed(self.plain_teacher, encode(self.teacher_reader, texts))
+
+        def report(when: str) -> None:
+            for quantised in (False, True):
+                answers = run_texts(model, self.reader, [t for t, _ in self.data.sentiment_valid], quantised)
+                accuracy = sentiment_accuracy(answers, self.sentiments, self.data.sentiment_valid)
+                cosine = np.mean([a.embedding @ row for a, row in zip(answers, wanted.numpy(), strict=False)])
+                named = run_texts(model, self.reader, [e.text for e in self.data.entities_valid], quantised)
+                f1 = entity_quality(self.labels, named, self.data.entities_valid).f1
+                found = answer_margins(model, self.reader, self.data, quantised, REPORTED_QUESTIONS).f1.mean()
+                print(
+                    f"text: student after {when}, {'int8' if quantised else 'f32'}: sentiment {accuracy:.3f}, entities "
+                    f"{f1:.3f}, cosine {cosine:.3f}, answers {found:.3f}",
+                    flush=True,
+                )
+
+        return report
+
+    def assess(self) -> tuple[dict, Labels, TextCalibration]:
+        """All figures on valid, and what is fitted there."""
+        model, reader, data = self.student, self.reader, self.data
+        valid, examples = data.sentiment_valid, data.entities_valid
+        figures: dict = {"baselines": {"keywords": keyword_accuracy(data), "gazetteer": gazetteer_quality(data).f1}}
+        for name, quantised in (("f32", False), ("int8", True)):
+            opinions = run_texts(model, reader, [text for text, _ in valid], quantised)
+            named = run_texts(model, reader, [e.text for e in examples], quantised)
+            margins = answer_margins(model, reader, data, quantised)
+            if not quantised:
+                labels, bias = fit_decoding(data, self.labels, reader, named, examples)
+                threshold = round(margins.threshold(), 3)
+            spans = entity_quality(labels, named, examples, bias)
+            figures[name] = {
+                "sentiment_accuracy": round(sentiment_accuracy(opinions, self.sentiments, valid), 4),
+                "entities": {key: round(value, 4) for key, value in asdict(spans).items()},
+                "entities_plain_f1": round(entity_quality(self.labels, named, examples).f1, 4),
+                "qa": margins.figures(threshold),
+            }
+        temperature, error = sentiment_calibration(opinions, self.sentiments, valid)
+        figures["sentiment_calibration_error"] = round(error, 4)
+        figures["entities_halves_f1"] = round(halves_f1(data, self.labels, reader, named), 4)
+        figures["embedding"] = embedding_figures(model, reader, self.plain_teacher, self.teacher_reader, data)
+        sentence = best_sentence_margins(model, reader, data)
+        figures["baselines"]["best_sentence"] = sentence.figures(sentence.threshold())
+        calibration = TextCalibration(
+            temperature,
+            entities_temperature(labels, named, examples, bias),
+            bias,
+            margins.temperature(threshold),
+            threshold,
+        )
+        return figures, labels, calibration
+
+    def bundle(self, recipe: Recipe, folder: Path) -> dict:
+        """Measures, calibrates and writes the bundle; returns its figures."""
+        figures, labels, calibration = self.assess()
+        pieces = self.start.pieces
+        card = render_text_card(figures, recipe, len(pieces), self.data)
+        contents = TextContents(
+            recipe.name, recipe.size, self.student, self.reader, self.sentiments, labels, calibration, card
+        )
+        size = write_text_bundle(folder, contents, recipe.limit)
+        return {**figures, "calibration": calibration.as_json(), "bundle_bytes": size}
