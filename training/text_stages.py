@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from initialise import load_teacher
+from labels import Labels
 from model import Encoder
 from reading import read_bundle
 from recipe import Recipe
