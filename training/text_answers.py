@@ -71,8 +71,9 @@ def answer(model: TextModel, reader: Tokenizer, question: str, passages: list[st
             else:
                 lost = max(lost, score)
     score, index, window, first, last, null = best
-    spans = window.spans
-    return Answer(index, spans[first][0], spans[last][1], score - null, score - lost, [w for _, w in read])
+    # Whole words, though the scores may point into them.
+    start, end = window.word_spans[window.words[first]][0], window.word_spans[window.words[last]][1]
+    return Answer(index, start, end, score - null, score - lost, [w for _, w in read])
 
 
 def words_of(text: str) -> list[str]:

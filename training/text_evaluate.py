@@ -138,16 +138,14 @@ def halves_f1(data: TextData, labels: Labels, reader: Tokenizer, answers: list[T
     return span_quality(found, gold).f1
 
 
-def entities_temperature(labels: Labels, answers: list[TextLogits], examples: list[Example], bias: float) -> float:
-    """Fitted to the tags of words, with the bias."""
+def entities_temperature(labels: Labels, answers: list[TextLogits], examples: list[Example]) -> float:
+    """Fitted to the tags of words."""
     words, tags = [], []
     for example, answer in zip(examples, answers, strict=True):
         gold = tag_pieces(labels, answer.encoded, example.slots)
         words += [answer.tags[piece] for piece in answer.encoded.first_piece]
         tags += [gold[piece] for piece in answer.encoded.first_piece]
-    logits = np.stack(words)
-    logits[:, 0] += bias
-    return fit_temperature(logits, np.array(tags))
+    return fit_temperature(np.stack(words), np.array(tags))
 
 
 def sentiment_calibration(answers: list[TextLogits], names: list[str], valid: list[tuple[str, str]]) -> tuple[float, float]:

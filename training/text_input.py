@@ -43,6 +43,8 @@ class Window:
     """The word of each of the passage's tokens, counted from the start of the passage."""
     spans: list[tuple[int, int]]
     """The code points of each of the passage's tokens, in the passage."""
+    word_spans: list[tuple[int, int]]
+    """The code points of every word of the passage."""
 
 
 def letter_case(word: str) -> int:
@@ -83,6 +85,7 @@ def windows(tokenizer: Tokenizer, question: str, passage: str) -> list[Window]:
                 first=len(head),
                 words=[word - 1 for word in words[part]],
                 spans=encoding.offsets[1:-1][part],
+                word_spans=read.spans,
             )
         )
     return made if ids else []

@@ -46,7 +46,7 @@ from text_teacher import UpperTeacher
 from text_train import TextSchedule, train
 from vocabulary import build_tokenizer, encode, teacher_pieces
 
-TEACHER_SCHEDULE = TextSchedule(epochs=2, rate=2e-4, head_rate=2e-3)
+TEACHER_SCHEDULE = TextSchedule(epochs=2, rate=2e-4, head_rate=2e-3, shares=(("sentiment", 0.6),))
 # For as many epochs as the bundle says.
 STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.2)
 REPORTED, REPORTED_QUESTIONS = 400, 60
@@ -196,7 +196,7 @@ class TextStages:
         figures["baselines"]["best_sentence"] = sentence.figures(sentence.threshold())
         calibration = TextCalibration(
             temperature,
-            entities_temperature(labels, named, examples, bias),
+            entities_temperature(labels, named, examples),
             bias,
             margins.temperature(threshold),
             threshold,

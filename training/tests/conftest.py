@@ -15,6 +15,9 @@ from made_up import LETTERS, WORDS, lines, write  # noqa: E402
 from model import Encoder, Shape  # noqa: E402
 from vocabulary import SPECIAL  # noqa: E402
 
+# More threads wait for each other longer than models of this size compute.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:

@@ -105,7 +105,7 @@ def test_an_answer_is_placed_where_all_of_it_stands():
 
 
 def test_the_best_span_is_legal():
-    window = Window([0] * 46, [], 5, list(range(40)), [(i, i + 1) for i in range(40)])
+    window = Window([0] * 46, [], 5, list(range(40)), [(i, i + 1) for i in range(40)], [])
     logits = np.zeros((46, 2), np.float32)
     logits[35, 0], logits[8, 1], logits[6, 0] = 5, 5, 4
     score, first, last, runner_up = best_span(window, logits)
