@@ -6,7 +6,6 @@ fine-tuned teacher's softened answers. The last part runs in the int8 arithmetic
 average of the weights. The state is saved now and then, so an interrupted run goes on where it stopped.
 """
 
-import math
 import random
 import time
 from collections.abc import Callable
@@ -32,6 +31,9 @@ HEAD_DROPOUT = 0.1
 SOFT_SHARE = 0.5
 """How much of the loss of a labelled line comes from the teacher's answers instead of the label."""
 WEIGHTS = {"sentiment": 1.0, "entities": 2.5, "answers": 0.5, "embedding": 6.0, "words": 1.0}
+WARM_UP, COOL_DOWN = 0.03, 0.4
+"""The shares of the steps in which the rate rises at first, and falls at last; between them it is constant, so a run that
+stopped there may go on with another number of epochs."""
 SAVE_SECONDS = 120
 
 
@@ -83,7 +85,7 @@ def train(
             progress = (epoch + number / len(steps)) / schedule.epochs
             model.train()
             set_quantised(model, progress >= 1 - schedule.quantised_share)
-            factor = min(1.0, progress / 0.05 + 0.01) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+            factor = min(1.0, progress / WARM_UP + 0.01, (1 - progress) / COOL_DOWN + 0.01)
             for group in optimiser.param_groups:
                 group["lr"] = group["rate"] * factor
             losses = step_losses(model, step)
@@ -104,7 +106,7 @@ def train(
                 saved = time.monotonic()
         average.swap()
         set_quantised(model, False)
-        report(f"epoch {epoch + 1}")
+        report(f"epoch {epoch + 1} of {schedule.epochs}")
         if epoch < schedule.epochs - 1:
             average.swap()
             save(state, model, optimiser, average, (epoch + 1, 0))
