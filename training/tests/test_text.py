@@ -208,7 +208,7 @@ def test_every_stage_leads_to_a_bundle(text_data, teacher, models, tmp_path, mon
     tiny.write_text(SIZES)
     monkeypatch.setattr(recipe, "FILE", tiny)
     monkeypatch.setattr(text_train, "TOKENS_PER_BATCH", 160)
-    monkeypatch.setattr(text_train, "SAVE_SECONDS", 0)
+    monkeypatch.setattr(text_train, "SAVE_SECONDS", 0.5)
     monkeypatch.setattr(text_lines, "CLOZES", 20)
     for name, epochs, rate in (("TEACHER_SCHEDULE", 6, 2e-3), ("STUDENT_SCHEDULE", 0, 4e-3)):
         schedule = building.replace(getattr(text_stages, name), epochs=epochs, rate=rate, head_rate=1e-2)
