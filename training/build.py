@@ -168,7 +168,7 @@ class Build:
         """Measures, calibrates and writes a bundle; returns its figures."""
         if recipe.task == "text":
             start = folder.parent / recipe.start
-            stages = TextStages(self.root, self.work / recipe.name, self.teacher_folder, start, recipe.epochs, SEED)
+            stages = TextStages(self.root, self.work / recipe.name, self.teacher_folder, start, recipe, SEED)
             return stages.bundle(recipe, folder)
         task = self.tasks[recipe.task]
         model, pieces = self.random(recipe) if recipe.size == "base" else self.finetuned(recipe)

@@ -1,11 +1,13 @@
 """The stages of a text bundle, each with its result in the work folder, as in `build.py`.
 
 lines:    the sets as student and teacher read them, what the plain teacher says of them, and its lower states
-teacher:  its upper layers, fine-tuned on sentiment and entities
-answers:  what that teacher says of every line
-student:  from the encoder of a committed bundle; all tasks at once
+started:  the student, fitted to the plain teacher in closed form; its wordpieces are those of a committed bundle
+teacher:  the plain teacher's upper layers, fine-tuned on sentiment and entities
+targets:  what that teacher says of every line
+student:  all tasks at once
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -41,6 +43,7 @@ from text_evaluate import (
 from text_input import encode_texts
 from text_lines import Lines, asked, labelled_and_plain, text_labels
 from text_model import TextModel
+from text_start import fit
 from text_targets import Targets, embed, plain_targets, tuned_targets
 from text_teacher import UpperTeacher
 from text_train import TextSchedule, train
@@ -49,6 +52,7 @@ from vocabulary import build_tokenizer, encode, teacher_pieces
 TEACHER_SCHEDULE = TextSchedule(epochs=2, rate=2e-4, head_rate=2e-3, shares=(("sentiment", 0.6),))
 # For as many epochs as the bundle says.
 STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.2)
+FITTED_LINES, LONGEST_FITTED = 4000, 64
 REPORTED, REPORTED_QUESTIONS = 400, 40
 """How much of valid is measured between epochs."""
 
@@ -56,8 +60,9 @@ REPORTED, REPORTED_QUESTIONS = 400, 40
 class TextStages:
     """What leads to one text bundle."""
 
-    def __init__(self, root: Path, work: Path, teacher: Path, start: Path, epochs: int, seed: int):
-        self.work, self.teacher_folder, self.epochs, self.seed = work, teacher, epochs, seed
+    def __init__(self, root: Path, work: Path, teacher: Path, start: Path, recipe: Recipe, seed: int):
+        self.work, self.teacher_folder, self.seed = work, teacher, seed
+        self.epochs, self.tuned = recipe.epochs, recipe.tuned_teacher
         work.mkdir(parents=True, exist_ok=True)
         self.data = TextData(root, seed)
         self.start = read_bundle(start)
@@ -90,6 +95,27 @@ class TextStages:
         return torch.load(path, weights_only=False)
 
     @cached_property
+    def started(self) -> Encoder:
+        """The student before any training."""
+        path = self.work / "start.pt"
+        shape = self.start.model.encoder.shape
+        student = Encoder(shape)
+        if not path.exists():
+            index_of = {piece: index for index, piece in enumerate(teacher_pieces(self.teacher_folder))}
+            kept = torch.tensor([index_of[piece] for piece in self.start.pieces])
+            # Rare words are cut into other pieces here than there.
+            alike = [
+                ours
+                for of_student, of_teacher in zip(*self.lines[:2], strict=True)
+                for ours, theirs in zip(of_student.encoded, of_teacher.encoded, strict=True)
+                if len(ours.ids) <= LONGEST_FITTED and kept[torch.tensor(ours.ids)].tolist() == theirs.ids
+            ]
+            fit(student, self.plain_teacher, kept, random.Random(self.seed).sample(alike, min(FITTED_LINES, len(alike))))
+            torch.save(student.state_dict(), path)
+        student.load_state_dict(torch.load(path))
+        return student
+
+    @cached_property
     def tuned_teacher(self) -> UpperTeacher:
         path = self.work / "teacher.pt"
         model = UpperTeacher(self.plain_teacher, len(self.sentiments), len(self.labels.tags))
@@ -119,7 +145,9 @@ class TextStages:
 
     @cached_property
     def targets(self) -> dict[str, Targets]:
-        """All targets of the student's lines."""
+        """All targets of the student's lines; those of the fine-tuned teacher only if the recipe wants one."""
+        if not self.tuned:
+            return self.lines[2]
         path = self.work / "targets.pt"
         if not path.exists():
             _, of_teacher, targets = self.lines
@@ -132,7 +160,7 @@ class TextStages:
     def student(self) -> TextModel:
         """All tasks on one encoder."""
         path = self.work / "student.pt"
-        model = TextModel(self.start.model.encoder, len(self.sentiments), len(self.labels.tags))
+        model = TextModel(self.started, len(self.sentiments), len(self.labels.tags))
         if not path.exists():
             sets, _, _ = self.lines
             train(

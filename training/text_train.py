@@ -1,8 +1,8 @@
 """Training of the text model on all of its tasks at once.
 
-A batch holds lines of one kind, or windows of questions. Labels teach by cross entropy. With the teachers' targets every
-line also teaches the embedding (one minus the cosine), the words' hidden states (mean squared error, relative), and the
-fine-tuned teacher's softened answers. The last part runs in the int8 arithmetic. The result is an exponential moving
+A batch holds lines of one kind, or windows of questions. Labels teach by cross entropy. With the plain teacher's
+targets every line also teaches the embedding (one minus the cosine) and the words' hidden states (mean squared error,
+relative), with the fine-tuned one's its softened answers. The last part runs in the int8 arithmetic. The result is an exponential moving
 average of the weights. The state is saved now and then, so an interrupted run goes on where it stopped.
 """
 
@@ -140,12 +140,14 @@ def step_losses(model: TextModel | UpperTeacher, step: Step) -> dict[str, Tensor
     losses: dict[str, Tensor] = {}
     hard = 1.0
     if step.targets is not None:
-        wanted, hard = step.targets, 1 - SOFT_SHARE
+        wanted = step.targets
         losses["embedding"] = (1 - F.cosine_similarity(pooled, wanted.embedding[step.index])).mean()
         words = wanted.of_words(step.index)
         losses["words"] = F.mse_loss(Words(encoded).means(hidden), words) / words.square().mean()
-        losses["sentiment"] = SOFT_SHARE * softened(sentiment, wanted.sentiment[step.index])
-        losses["entities"] = SOFT_SHARE * softened(tags, wanted.of_entities(step.index))
+        if wanted.sentiment is not None:
+            hard = 1 - SOFT_SHARE
+            losses["sentiment"] = SOFT_SHARE * softened(sentiment, wanted.sentiment[step.index])
+            losses["entities"] = SOFT_SHARE * softened(tags, wanted.of_entities(step.index))
     if step.lines.kind == "sentiment":
         gold = torch.tensor([step.lines.sentiment[i] for i in step.index])
         losses["sentiment"] = losses.get("sentiment", 0.0) + hard * F.cross_entropy(sentiment, gold)

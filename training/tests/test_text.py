@@ -56,6 +56,7 @@ epochs = 6
 limit = 200_000
 title = "made-up texts"
 start = "home-en"
+tuned_teacher = true
 """
 
 
@@ -210,6 +211,7 @@ def test_every_stage_leads_to_a_bundle(text_data, teacher, models, tmp_path, mon
     monkeypatch.setattr(text_train, "TOKENS_PER_BATCH", 160)
     monkeypatch.setattr(text_train, "SAVE_SECONDS", 0.5)
     monkeypatch.setattr(text_lines, "CLOZES", 20)
+    monkeypatch.setattr(text_stages, "FITTED_LINES", 200)
     for name, epochs, rate in (("TEACHER_SCHEDULE", 6, 2e-3), ("STUDENT_SCHEDULE", 0, 4e-3)):
         schedule = building.replace(getattr(text_stages, name), epochs=epochs, rate=rate, head_rate=1e-2)
         monkeypatch.setattr(text_stages, name, schedule)
