@@ -175,6 +175,7 @@ def save(path: Path, model: TextModel, optimiser, average: Average, done: tuple[
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
         "average": (average.values, average.steps),
+        "random": torch.get_rng_state(),
         "done": done,
     }
     torch.save(content, path.with_suffix(".new"))
@@ -191,4 +192,5 @@ def restore(path: Path, model: TextModel, optimiser, average: Average) -> tuple[
     values, average.steps = content["average"]
     for value, kept in zip(average.values, values, strict=True):
         value.copy_(kept)
+    torch.set_rng_state(content["random"])
     return tuple(content["done"])

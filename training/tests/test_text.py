@@ -15,6 +15,7 @@ sys.path.insert(0, str(TRAINING))
 
 import build as building  # noqa: E402
 import recipe  # noqa: E402
+import text_evaluate  # noqa: E402
 import text_lines  # noqa: E402
 import text_stages  # noqa: E402
 import text_train  # noqa: E402
@@ -33,7 +34,7 @@ from text_input import MAX_TOKENS, OVERLAP, QUESTION_PIECES, Window, encode_text
 from text_lines import place  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode  # noqa: E402
 
-PIECES = [*SPECIAL, *LETTERS, *(f"##{c}" for c in LETTERS), ".", "?", *(w for w in WORDS if len(w) > 1)]
+PIECES = [*SPECIAL, *LETTERS, *(f"##{c}" for c in LETTERS), *(w for w in WORDS if len(w) > 1)]
 PASSAGE = "Ada Keller went to Bergen in 1911. The hall of the town was built by two sisters. In winter it is dark."
 
 SIZES = """
@@ -52,7 +53,7 @@ joint_epochs = 0
 task = "text"
 size = "small"
 vocabulary = 66
-epochs = 6
+epochs = 5
 limit = 200_000
 title = "made-up texts"
 start = "home-en"
@@ -209,10 +210,11 @@ def test_every_stage_leads_to_a_bundle(text_data, teacher, models, tmp_path, mon
     tiny.write_text(SIZES)
     monkeypatch.setattr(recipe, "FILE", tiny)
     monkeypatch.setattr(text_train, "TOKENS_PER_BATCH", 160)
-    monkeypatch.setattr(text_train, "SAVE_SECONDS", 0.5)
+    monkeypatch.setattr(text_train, "SAVE_SECONDS", 3)
+    monkeypatch.setattr(text_evaluate, "PROBE_STEPS", 5)
     monkeypatch.setattr(text_lines, "CLOZES", 20)
     monkeypatch.setattr(text_stages, "FITTED_LINES", 200)
-    for name, epochs, rate in (("TEACHER_SCHEDULE", 6, 2e-3), ("STUDENT_SCHEDULE", 0, 4e-3)):
+    for name, epochs, rate in (("TEACHER_SCHEDULE", 4, 2e-3), ("STUDENT_SCHEDULE", 0, 4e-3)):
         schedule = building.replace(getattr(text_stages, name), epochs=epochs, rate=rate, head_rate=1e-2)
         monkeypatch.setattr(text_stages, name, schedule)
     made = building.Build(text_data, tmp_path / "work", teacher)
