@@ -1,5 +1,6 @@
 """Figures of the text tasks on the validation sets, what is calibrated there, and trivial baselines."""
 
+import random
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
@@ -25,6 +26,10 @@ from vocabulary import encode
 
 TOKENS_PER_BATCH = 4096
 OUTSIDE_BIASES = np.arange(-2.0, 2.01, 0.25)
+EMBEDDED = 600
+"""Of each valid set so many lines are compared with the teacher."""
+PROBE_LINES = 10
+"""Of each intent."""
 PROBE_STEPS = 60
 PROBE_DECAY = 3e-4
 PROBE_SCALE = 8.0
@@ -204,33 +209,39 @@ def probe(train: Tensor, labels: Tensor, valid: Tensor, gold: Tensor) -> float:
     return float((layer(valid * PROBE_SCALE).argmax(1) == gold).float().mean())
 
 
-@torch.no_grad()
 def embedding_figures(
     model: TextModel, reader: Tokenizer, teacher: Encoder, teacher_reader: Tokenizer, data: TextData
 ) -> dict:
-    """Cosine to the teacher's embedding on every valid set, and linear probes on intents for both."""
-    set_quantised(model, True)
-    sets = {
-        "clinc150": [e.text for e in read_examples(data.root / "clinc150/val.jsonl")],
-        "hwu64": [e.text for e in read_examples(data.root / "hwu64/valid.jsonl")],
-        "sentiment": [text for text, _ in data.sentiment_valid],
-        "wnut17": [e.text for e in data.entities_valid],
-        "questions": [q.text for q in data.questions_valid],
-    }
-    ours = {name: embed(model.encoder, encode_texts(reader, texts), pad_types) for name, texts in sets.items()}
-    theirs = {name: embed(teacher, encode(teacher_reader, texts)) for name, texts in sets.items()}
-    cosines = {name: F.cosine_similarity(ours[name], theirs[name]) for name in sets}
-    figures: dict = {f"cosine_{name}": round(float(c.mean()), 4) for name, c in cosines.items()}
-    figures["cosine"] = round(float(torch.cat(list(cosines.values())).mean()), 4)
+    """Cosine to the teacher's embedding on every valid set, and linear probes on intents for both, int8."""
+    rng = random.Random(data.seed)
+
+    def some(lines: list) -> list:
+        return rng.sample(lines, min(EMBEDDED, len(lines)))
+
+    def both(texts: list[str]) -> tuple[Tensor, Tensor]:
+        set_quantised(model, True)
+        ours = embed(model.encoder, encode_texts(reader, texts), pad_types)
+        set_quantised(model, False)
+        return ours, embed(teacher, encode(teacher_reader, texts))
+
+    figures: dict = {}
+    cosines = {}
     for name, valid in (("clinc150", "clinc150/val"), ("hwu64", "hwu64/valid")):
-        train = read_examples(data.root / f"{name}/train.jsonl")
+        train, asked = read_examples(data.root / f"{name}/train.jsonl"), some(read_examples(data.root / f"{valid}.jsonl"))
         intents = sorted({e.intent for e in train})
-        labels = torch.tensor([intents.index(e.intent) for e in train])
-        gold = torch.tensor([intents.index(e.intent) for e in read_examples(data.root / f"{valid}.jsonl")])
-        texts = [e.text for e in train]
-        rows = embed(model.encoder, encode_texts(reader, texts), pad_types), embed(teacher, encode(teacher_reader, texts))
-        with torch.enable_grad():
-            for whose, known, asked in (("ours", rows[0], ours[name]), ("teacher", rows[1], theirs[name])):
-                figures[f"probe_{name}_{whose}"] = round(probe(known, labels, asked, gold), 4)
-    set_quantised(model, False)
+        rng.shuffle(train)
+        known = [e for intent in intents for e in [e for e in train if e.intent == intent][:PROBE_LINES]]
+        labels, gold = (torch.tensor([intents.index(e.intent) for e in lines]) for lines in (known, asked))
+        of_train, of_valid = (both([e.text for e in lines]) for lines in (known, asked))
+        cosines[name] = F.cosine_similarity(*of_valid)
+        for whose, rows, wanted in zip(("ours", "teacher"), of_train, of_valid, strict=True):
+            figures[f"probe_{name}_{whose}"] = round(probe(rows, labels, wanted, gold), 4)
+    for name, texts in (
+        ("sentiment", [text for text, _ in data.sentiment_valid]),
+        ("wnut17", [e.text for e in data.entities_valid]),
+        ("questions", [q.text for q in data.questions_valid]),
+    ):
+        cosines[name] = F.cosine_similarity(*both(some(texts)))
+    figures |= {f"cosine_{name}": round(float(c.mean()), 4) for name, c in cosines.items()}
+    figures["cosine"] = round(float(torch.cat(list(cosines.values())).mean()), 4)
     return figures

@@ -42,6 +42,7 @@ class Asked:
 
     encoded: list[Window]
     answers: list[tuple[int, int]]
+    kind: str = "answers"
 
 
 def text_labels(data: TextData) -> tuple[list[str], Labels]:

@@ -118,12 +118,11 @@ def epoch_steps(
 ) -> list[Step]:
     """All batches of an epoch in random order, the same ones for the same seed."""
     rng, steps, shares = random.Random(seed), [], dict(schedule.shares)
-    for lines in sets:
-        chosen = rng.sample(range(len(lines)), int(len(lines) * shares.get(lines.kind, 1.0)))
+    for lines in [*sets, asked] if asked is not None else sets:
+        count = len(lines.encoded)
+        chosen = rng.sample(range(count), int(count * shares.get(lines.kind, 1.0)))
         for batch in batches([lines.encoded[i] for i in chosen], TOKENS_PER_BATCH, seed):
             steps.append(Step(lines, targets.get(lines.kind), [chosen[i] for i in batch.index]))
-    if asked is not None:
-        steps += [Step(asked, None, batch.index) for batch in batches(asked.encoded, TOKENS_PER_BATCH, seed)]
     rng.shuffle(steps)
     return steps
 
