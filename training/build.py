@@ -27,6 +27,7 @@ from model import Encoder, Shape, Understander
 from reading import read_bundle
 from recipe import Recipe, recipes, sizes
 from tasks import TASKS, Task
+from text_stages import TextStages
 from vocabulary import Encoded, build_tokenizer, encode, prune, teacher_pieces
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -183,6 +184,10 @@ class Build:
 
     def bundle(self, recipe: Recipe, folder: Path) -> dict:
         """Measures, calibrates and writes a bundle; returns its figures."""
+        if recipe.task == "text":
+            start = folder.parent / recipe.start
+            stages = TextStages(self.root, self.work / recipe.name, self.teacher_folder, start, recipe, SEED)
+            return stages.bundle(recipe, folder)
         if recipe.start:
             task = CONTINUED_TASKS[recipe.task](self.root, SEED)
             model, pieces = self.continued(recipe, task)

@@ -76,11 +76,11 @@ def write_bundle(folder: Path, contents: Contents, limit: int) -> int:
     save_tokenizer(contents.tokenizer, folder / "tokenizer.json")
     outside = OUT_OF_SCOPE if labels.in_scope < len(labels.intents) else None
     lists = {"intents": labels.intents, "out_of_scope": outside, "tags": labels.tags}
-    _write(folder / "labels.json", _labels_json(lists, labels.transitions))
-    _write_json(folder / "calibration.json", calibration.as_json())
+    write(folder / "labels.json", _labels_json(lists, labels.transitions))
+    write_json(folder / "calibration.json", calibration.as_json())
     lines = self_test(contents)
-    _write(folder / "selftest.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    _write(folder / "CARD.md", contents.card)
+    write(folder / "selftest.jsonl", "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    write(folder / "CARD.md", contents.card)
     write_manifest(folder, contents)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if size > limit:
@@ -155,7 +155,7 @@ def write_manifest(folder: Path, contents: Contents) -> None:
             content = path.read_bytes()
             digest = hashlib.sha256(content).hexdigest()
             entries.append(f'[[files]]\npath = "{name}"\nsha256 = "{digest}"\nbytes = {len(content)}\n')
-    _write(folder / "manifest.toml", "\n".join(entries))
+    write(folder / "manifest.toml", "\n".join(entries))
 
 
 def _labels_json(lists: dict, transitions: np.ndarray | None) -> str:
@@ -167,9 +167,11 @@ def _labels_json(lists: dict, transitions: np.ndarray | None) -> str:
     return f'{text[:-2]},\n  "transitions": [\n{rows}\n  ]\n}}\n'
 
 
-def _write_json(path: Path, content: dict) -> None:
-    _write(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
+def write_json(path: Path, content: dict) -> None:
+    """Writes an object, a value a line."""
+    write(path, json.dumps(content, ensure_ascii=False, indent=2) + "\n")
 
 
-def _write(path: Path, content: str) -> None:
+def write(path: Path, content: str) -> None:
+    """Writes a text file."""
     path.write_text(content, encoding="utf-8")

@@ -72,17 +72,17 @@ def export_encoder(encoder: Encoder, path: Path) -> None:
     )
 
 
-def export_intent_head(head: Pointwise, path: Path, pooler: Pointwise | None = None) -> None:
-    """Writes `hidden` -> `logits` [1, intents, 1], from the mean over all tokens or from the pooled first token."""
-    graph = Graph("intent")
+def export_intent_head(head: Pointwise, path: Path, pooler: Pointwise | None = None, name: str = "intent") -> None:
+    """Writes `hidden` -> `logits` [1, outputs, 1], from the mean over all tokens or from the pooled first token."""
+    graph = Graph(name)
     if pooler is None:
-        pooled = graph.add("ReduceMean", "intent/mean", "hidden", axes=[2], keepdims=1)
+        pooled = graph.add("ReduceMean", f"{name}/mean", "hidden", axes=[2], keepdims=1)
     else:
         first = graph.constant("constant/first_token", np.array([0], np.int64))
-        pooled = graph.add("Gather", "intent/first_token", "hidden", first, axis=2)
-        pooled = _convolution(graph, "intent/pooler", pooler, *_quantise(graph, "intent/pooler/input", pooled))
-        pooled = graph.add("Tanh", "intent/pooled", pooled)
-    _convolution(graph, "intent/classifier", head, *_quantise(graph, "intent/classifier/input", pooled))
+        pooled = graph.add("Gather", f"{name}/first_token", "hidden", first, axis=2)
+        pooled = _convolution(graph, f"{name}/pooler", pooler, *_quantise(graph, f"{name}/pooler/input", pooled))
+        pooled = graph.add("Tanh", f"{name}/pooled", pooled)
+    _convolution(graph, f"{name}/classifier", head, *_quantise(graph, f"{name}/classifier/input", pooled))
     _save_head(graph, path, head, 1)
 
 

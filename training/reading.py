@@ -36,7 +36,7 @@ class Bundle:
         return build_tokenizer(self.pieces)
 
 
-class _Graph:
+class Constants:
     """The constants of one ONNX file by name, and the groups of its convolutions."""
 
     def __init__(self, path: Path):
@@ -70,19 +70,19 @@ def read_bundle(folder: Path) -> Bundle:
     labels_file = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
     calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    encoder = _encoder(_Graph(folder / "encoder.onnx"), manifest["max_tokens"])
+    encoder = read_encoder(Constants(folder / "encoder.onnx"), manifest["max_tokens"])
     has_slots = "slots" in manifest["tasks"]
     transitions = labels_file.get("transitions")
     labels = Labels(
         labels_file["intents"], labels_file["tags"], None if transitions is None else np.array(transitions)
     )
     model = Understander(encoder, len(labels.intents), len(labels.tags) if has_slots else 0)
-    intent_head = _Graph(folder / "heads/intent.onnx")
+    intent_head = Constants(folder / "heads/intent.onnx")
     model.intent = intent_head.layer("intent/classifier")
     if "intent/pooler" in intent_head.groups:
         model.pooler = intent_head.layer("intent/pooler")
     if has_slots:
-        model.slots = _Graph(folder / "heads/slots.onnx").layer("slots/classifier")
+        model.slots = Constants(folder / "heads/slots.onnx").layer("slots/classifier")
     intent = calibration["intent"]
     return Bundle(
         model,
@@ -97,7 +97,8 @@ def read_bundle(folder: Path) -> Bundle:
     )
 
 
-def _encoder(graph: _Graph, max_tokens: int) -> Encoder:
+def read_encoder(graph: Constants, max_tokens: int) -> Encoder:
+    """The encoder of a bundle."""
     words = graph.constants["encoder/embedding/words"].float() * graph.constants["encoder/embedding/scales"]
     layers = len({name.split("/")[1] for name in graph.groups})
     hidden = words.shape[1]
@@ -107,6 +108,8 @@ def _encoder(graph: _Graph, max_tokens: int) -> Encoder:
     encoder = Encoder(Shape(words.shape[0], groups, layers, hidden, heads, wide, max_tokens))
     encoder.embedding.words.data.copy_(words)
     encoder.embedding.positions.data.copy_(graph.constants["encoder/embedding/positions"])
+    if "encoder/embedding/segments" in graph.constants:
+        encoder.embedding.segments = torch.nn.Parameter(graph.constants["encoder/embedding/segments"])
     graph.norm("encoder/embedding/norm", encoder.embedding.norm)
     for index, layer in enumerate(encoder.layers):
         at = f"encoder/layer{index}"

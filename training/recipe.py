@@ -30,10 +30,13 @@ class Recipe:
     epochs: int
     limit: int
     title: str
-    labels_of: str
-    lines_of: str
+    labels_of: str = ""
+    lines_of: str = ""
     start: str = ""
-    """The committed bundle whose encoder and wordpieces it starts from; if none, the joint stage's."""
+    """The committed bundle whose wordpieces it has and, but for the task `text`, whose encoder it starts from; if none,
+    the joint stage's."""
+    tuned_teacher: bool = False
+    """For the task `text`: whether a fine-tuned teacher answers every line, which costs a third more."""
 
 
 def sizes() -> dict[str, Size]:

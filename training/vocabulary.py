@@ -75,10 +75,11 @@ def prune(pieces: list[str], texts: list[str], size: int) -> list[str]:
 
 def encode(tokenizer: Tokenizer, texts: list[str]) -> list[Encoded]:
     """Tokenizes `texts`; words are those of BertPreTokenizer (white space and punctuation)."""
-    return [_with_words(encoding) for encoding in tokenizer.encode_batch(texts)]
+    return [with_words(encoding) for encoding in tokenizer.encode_batch(texts)]
 
 
-def _with_words(encoding) -> Encoded:
+def with_words(encoding) -> Encoded:
+    """One tokenized text with its words."""
     words = encoding.word_ids[1:-1]
     first_piece = [i + 1 for i, word in enumerate(words) if i == 0 or word != words[i - 1]]
     bounds = [*first_piece, len(words) + 1]

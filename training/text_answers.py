@@ -1,0 +1,167 @@
+"""Answers to questions: the best span over the windows of all passages, or none.
+
+A window's null score is start + end at [CLS], as in BERT on SQuAD 2.0 (Devlin et al. 2019). The margin is how far the best
+span lies above the null score of its window.
+"""
+
+import re
+import string
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+from evaluate import fit_temperature
+from model import set_quantised
+from text_cloze import SENTENCE
+from text_data import Question, TextData, unanswerable
+from text_input import Window, encode_texts, pad_types, windows
+from text_lines import Asked
+from text_model import TextModel, ask
+from text_targets import embed
+
+LONGEST_ANSWER = 20
+"""In words."""
+WINDOWS_PER_BATCH = 16
+
+
+@dataclass
+class Answer:
+    """The best span: which passage, its code points, and its margin above no answer."""
+
+    passage: int
+    start: int
+    end: int
+    margin: float
+    runner_up: float
+    """How much worse the best span is that starts or ends elsewhere."""
+    windows: list[Window]
+
+
+def best_span(window: Window, logits: np.ndarray) -> tuple[float, int, int, float]:
+    """Score, first and last of the passage's tokens, and the score of the next best span; `logits` is [tokens, 2]."""
+    inside = logits[window.first : len(window.ids) - 1]
+    words = np.array(window.words)
+    scores = inside[:, 0][:, None] + inside[:, 1][None, :]
+    long = words[None, :] - words[:, None] >= LONGEST_ANSWER
+    scores[np.tril(np.ones_like(long), -1) | long] = -np.inf
+    first, last = divmod(int(scores.argmax()), scores.shape[1])
+    best = float(scores[first, last])
+    scores[first, last] = -np.inf
+    return best, first, last, float(scores.max())
+
+
+@torch.no_grad()
+def answer(model: TextModel, reader: Tokenizer, question: str, passages: list[str]) -> Answer:
+    """The best answer in any passage, with the arithmetic that the model is set to."""
+    read = [(index, window) for index, passage in enumerate(passages) for window in windows(reader, question, passage)]
+    best, lost = None, -np.inf
+    for at in range(0, len(read), WINDOWS_PER_BATCH):
+        part = read[at : at + WINDOWS_PER_BATCH]
+        asked = Asked([window for _, window in part], [])
+        hidden, _ = model.hidden(asked, list(range(len(part))))
+        for (index, window), logits in zip(part, ask(model.answers, hidden).numpy(), strict=True):
+            score, first, last, next_best = best_span(window, logits)
+            if best is None or score > best[0]:
+                lost = max(lost, next_best, -np.inf if best is None else best[0])
+                best = (score, index, window, first, last, float(logits[0].sum()))
+            else:
+                lost = max(lost, score)
+    score, index, window, first, last, null = best
+    # Whole words, though the scores may point into them.
+    start, end = window.word_spans[window.words[first]][0], window.word_spans[window.words[last]][1]
+    return Answer(index, start, end, score - null, score - lost, [w for _, w in read])
+
+
+def words_of(text: str) -> list[str]:
+    """SQuAD's normalisation (Rajpurkar et al. 2016)."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return re.sub(r"\b(a|an|the)\b", " ", text).split()
+
+
+def overlap(found: str, gold: str) -> float:
+    """F1 of the words."""
+    a, b = words_of(found), words_of(gold)
+    same = sum((Counter(a) & Counter(b)).values())
+    return 2 * same / (len(a) + len(b)) if same else 0.0
+
+
+@dataclass
+class Margins:
+    """What was found for the questions that have an answer, and for those that have none."""
+
+    f1: np.ndarray
+    exact: np.ndarray
+    answerable: np.ndarray
+    unanswerable: np.ndarray
+
+    def threshold(self) -> float:
+        """The margin that best tells answerable from unanswerable."""
+        candidates = np.sort(np.concatenate([self.answerable, self.unanswerable]))
+        middles = (candidates[1:] + candidates[:-1]) / 2
+        return float(middles[int(np.argmax([self.accuracy(m) for m in middles]))])
+
+    def accuracy(self, threshold: float) -> float:
+        """The share told apart, answerable and unanswerable ones counting alike."""
+        return float(((self.answerable >= threshold).mean() + (self.unanswerable < threshold).mean()) / 2)
+
+    def temperature(self, threshold: float) -> float:
+        """Fits sigmoid((margin - threshold) / temperature) to what is answerable."""
+        margins = np.concatenate([self.answerable, self.unanswerable]) - threshold
+        targets = np.array([1] * len(self.answerable) + [0] * len(self.unanswerable))
+        return fit_temperature(np.stack([np.zeros_like(margins), margins], 1), targets)
+
+    def figures(self, threshold: float) -> dict:
+        """Best span of every answerable question; and, at the threshold, what a caller gets."""
+        accepted, rejected = self.answerable >= threshold, self.unanswerable < threshold
+        wins = (self.answerable[:, None] > self.unanswerable[None, :]).mean()
+        with_threshold = np.concatenate([self.f1 * accepted, rejected])
+        return {
+            "examples": len(self.f1),
+            "f1": round(float(self.f1.mean()), 4),
+            "exact_match": round(float(self.exact.mean()), 4),
+            "answerable_accuracy": round(self.accuracy(threshold), 4),
+            "answerable_auroc": round(float(wins), 4),
+            "f1_with_threshold": round(float(with_threshold.mean()), 4),
+        }
+
+
+def _margins(answers: list[tuple[str, float]], questions: list[Question], others: list[float]) -> Margins:
+    return Margins(
+        np.array([overlap(text, q.answer) for (text, _), q in zip(answers, questions, strict=True)]),
+        np.array([words_of(text) == words_of(q.answer) for (text, _), q in zip(answers, questions, strict=True)]),
+        np.array([margin for _, margin in answers]),
+        np.array(others),
+    )
+
+
+def answer_margins(model: TextModel, reader: Tokenizer, data: TextData, quantised: bool, limit: int = 10**6) -> Margins:
+    """The model on the validation questions, each with its own passage and with another one."""
+    set_quantised(model, quantised)
+    questions = data.questions_valid[:limit]
+    found = []
+    for question in questions:
+        a = answer(model, reader, question.text, [question.passage])
+        found.append((question.passage[a.start : a.end], a.margin))
+    others = [answer(model, reader, q.text, [q.passage]).margin for q in unanswerable(questions, data.seed)]
+    set_quantised(model, False)
+    return _margins(found, questions, others)
+
+
+def best_sentence_margins(model: TextModel, reader: Tokenizer, data: TextData) -> Margins:
+    """The baseline: the sentence whose embedding lies nearest to the question's; the margin is the cosine."""
+    set_quantised(model, True)
+
+    def nearest(question: Question) -> tuple[str, float]:
+        sentences = SENTENCE.split(question.passage)
+        rows = embed(model.encoder, encode_texts(reader, [question.text, *sentences]), pad_types)
+        cosines = F.cosine_similarity(rows[:1], rows[1:])
+        return sentences[int(cosines.argmax())], float(cosines.max())
+
+    found = [nearest(question) for question in data.questions_valid]
+    others = [nearest(question)[1] for question in unanswerable(data.questions_valid, data.seed)]
+    set_quantised(model, False)
+    return _margins(found, data.questions_valid, others)
