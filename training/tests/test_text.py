@@ -1,7 +1,9 @@
 """The text tasks: what is read, what is made up, and every stage to a bundle on made-up data."""
 
 import json
+import os
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,6 +35,8 @@ from text_evaluate import run_texts  # noqa: E402
 from text_input import MAX_TOKENS, OVERLAP, QUESTION_PIECES, Window, encode_texts, letter_case, windows  # noqa: E402
 from text_lines import place  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode  # noqa: E402
+
+PROGRAM = os.environ.get("INTENTD_PROGRAM")
 
 PIECES = [*SPECIAL, *LETTERS, *(f"##{c}" for c in LETTERS), *(w for w in WORDS if len(w) > 1)]
 PASSAGE = "Ada Keller went to Bergen in 1911. The hall of the town was built by two sisters. In winter it is dark."
@@ -205,6 +209,21 @@ def models(tmp_path_factory) -> Path:
     return folder
 
 
+def agrees(folder: Path, data: Path, here: dict) -> None:
+    """The daemon's program, where there is one, opens the bundle and prints the same figures."""
+    if PROGRAM is None:
+        return
+    subprocess.run([PROGRAM, "model", "verify", str(folder)], check=True, stdout=subprocess.DEVNULL)
+    for task, file, figure, expected in (
+        ("sentiment", "sentiment/valid", "accuracy", here["sentiment_accuracy"]),
+        ("entities", "wnut17/dev", "f1", here["entities"]["f1"]),
+        ("qa", "qa/valid", "f1", here["qa"]["f1"]),
+    ):
+        command = [PROGRAM, "eval", "--json", "--task", task, "--bundle", str(folder), "--data", str(data / f"{file}.jsonl")]
+        answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        assert answer[figure] == pytest.approx(expected, abs=6e-5), (task, answer, here)
+
+
 def test_every_stage_leads_to_a_bundle(text_data, teacher, models, tmp_path, monkeypatch):
     tiny = tmp_path / "bundles.toml"
     tiny.write_text(SIZES)
@@ -229,6 +248,7 @@ def test_every_stage_leads_to_a_bundle(text_data, teacher, models, tmp_path, mon
     building.Build(text_data, tmp_path / "work", teacher).bundle(recipe.recipes()["text-en"], folder)
     assert (folder / "manifest.toml").read_bytes() == before
 
+    agrees(folder, text_data, figures["int8"])
     read = read_text_bundle(folder)
     vectors = [json.loads(line) for line in (folder / "selftest.jsonl").read_text().splitlines()]
     texts = [v for v in vectors if "text" in v]
