@@ -312,7 +312,12 @@ impl Shared {
     fn answer(&self, admitted: Admitted<Job>, result: Result<Made, ParseError>, started: Instant) {
         let Admitted { job: Job { door, bundle, work }, since, .. } = admitted;
         let queue = started.duration_since(since);
-        let outcome = result.as_ref().map_or("error", Made::outcome);
+        let outcome = match &result {
+            Ok(made) => made.outcome(),
+            // Whoever waited has gone, and was counted then.
+            Err(ParseError::DeadlineExceeded) => return,
+            Err(_) => "error",
+        };
         self.metrics.utterances.get_or_create(&[("door", door.as_str()), ("outcome", outcome)]).inc();
         self.metrics.queue.observe(queue.as_secs_f64());
         let made = match result {

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use intentd_core::{Invalid, InvalidKind, ParseError};
-use intentd_engine::{Engine, OpenError, Thresholds};
+use intentd_engine::{Engine, Names, OpenError, Thresholds};
 
 use crate::StartError;
-use crate::config::{Folders, Mistake, Model, Route};
+use crate::config::{Bundle, Mistake, Model, Route};
 
 /// The bundles that serve side by side. The first is the daemon's own, which is meant where none is named.
 #[derive(Clone)]
@@ -91,15 +91,17 @@ pub fn open(model: &Model) -> Result<Opened, StartError> {
     // The site's thresholds were set for its own bundle.
     let own = [("model".to_owned(), &model.own, model.thresholds)];
     let more = model.more.iter().enumerate();
-    let more = more.map(|(i, folders)| (format!("model.more[{i}]"), folders, Thresholds::default()));
-    for (key, folders, thresholds) in own.into_iter().chain(more) {
-        let (engine, fallback) = open_one(&key, folders, model, thresholds)?;
+    let more = more.map(|(i, bundle)| (format!("model.more[{i}]"), bundle, Thresholds::default()));
+    for (key, bundle, thresholds) in own.into_iter().chain(more) {
+        let names = read_names(&key, bundle)?;
+        let (engine, fallback) = open_one(&key, bundle, model, thresholds)?;
+        let engine = give_names(&key, engine, names)?;
         let name = &engine.model().name;
         if opened.models.names().contains(&name.as_str()) {
             let message = format!("its name is {name}, as of one before; requests could not tell them apart");
             return Err(Mistake::new(&format!("{key}.bundle"), message).into());
         }
-        opened.models.0.push(engine);
+        opened.models.0.push(Arc::new(engine));
         opened.fallback = match (opened.fallback, fallback) {
             (Some(before), Some(why)) => Some(format!("{before}; {why}")),
             (before, why) => before.or(why),
@@ -108,13 +110,32 @@ pub fn open(model: &Model) -> Result<Opened, StartError> {
     Ok(opened)
 }
 
+/// The names that slots of this bundle resolve to; none where no file is set.
+///
+/// # Errors
+/// That the file cannot be read, or what is wrong in it.
+pub fn read_names(key: &str, bundle: &Bundle) -> Result<Names, Mistake> {
+    let Some(path) = &bundle.names else { return Ok(Names::default()) };
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
+    text.and_then(|text| Names::parse(&text))
+        .map_err(|message| Mistake::new(&format!("{key}.names"), format!("{}: {message}", path.display())))
+}
+
+/// Has the bundle's slots resolve to these names.
+///
+/// # Errors
+/// That the bundle lacks one of the slots.
+pub fn give_names(key: &str, engine: Engine, names: Names) -> Result<Engine, Mistake> {
+    engine.with_names(names).map_err(|message| Mistake::new(&format!("{key}.names"), message))
+}
+
 fn open_one(
     key: &str,
-    folders: &Folders,
+    bundle: &Bundle,
     model: &Model,
     thresholds: Thresholds,
-) -> Result<(Arc<Engine>, Option<String>), StartError> {
-    let Folders { bundle, fallback } = folders;
+) -> Result<(Engine, Option<String>), StartError> {
+    let Bundle { folder: bundle, fallback, .. } = bundle;
     let refused = match try_open(bundle, model, thresholds) {
         Ok(engine) => return Ok((engine, None)),
         Err(refused) => refused,
@@ -146,7 +167,7 @@ fn open_one(
     }
 }
 
-fn try_open(folder: &Path, model: &Model, thresholds: Thresholds) -> Result<Arc<Engine>, OpenError> {
+fn try_open(folder: &Path, model: &Model, thresholds: Thresholds) -> Result<Engine, OpenError> {
     let engine = Engine::open(folder, &model.trust, thresholds)?;
     let times = engine.startup();
     tracing::info!(
@@ -158,5 +179,5 @@ fn try_open(folder: &Path, model: &Model, thresholds: Thresholds) -> Result<Arc<
         self_test_ms = times.self_test.as_millis() as u64,
         "bundle is ready"
     );
-    Ok(Arc::new(engine))
+    Ok(engine)
 }

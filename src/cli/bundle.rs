@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use intentd_engine::{Engine, Thresholds};
 
 use super::Failure;
-use crate::config::{self, Config, Log, LogFormat, Sources};
+use crate::config::{self, Bundle, Config, Log, LogFormat, Sources};
+use crate::model::{give_names, read_names};
 use crate::telemetry;
 
 /// Set by somebody who wants to see more of a command than its warnings.
@@ -18,14 +19,19 @@ const QUIET: &str = "warn,rumqttd=off";
 pub(super) fn open(folder: Option<&Path>) -> Result<Engine, Failure> {
     let config = Config::load(&Sources::default())?;
     start_quiet_logging(&config.log, false);
-    // The site's thresholds were set for the site's bundle; what it trusts holds for any.
+    // The site's thresholds and names were set for the site's bundle; what it trusts holds for any.
     let config::Model { own, trust, thresholds, .. } = config.model;
-    let (folder, thresholds) = match folder {
-        Some(folder) => (PathBuf::from(folder), Thresholds::default()),
-        None => (own.bundle, thresholds),
+    let (bundle, thresholds) = match folder {
+        Some(folder) => {
+            (Bundle { folder: PathBuf::from(folder), ..Default::default() }, Thresholds::default())
+        }
+        None => (own, thresholds),
     };
-    Engine::open(&folder, &trust, thresholds)
-        .map_err(|error| Failure::config(format!("no usable bundle in {}: {error}", folder.display())))
+    let names = read_names("model", &bundle)?;
+    let engine = Engine::open(&bundle.folder, &trust, thresholds).map_err(|error| {
+        Failure::config(format!("no usable bundle in {}: {error}", bundle.folder.display()))
+    })?;
+    Ok(give_names("model", engine, names)?)
 }
 
 /// Logs for a person at a terminal: warnings only, unless a level was asked for.

@@ -5,7 +5,8 @@ use std::io::Write as _;
 use clap::Subcommand;
 
 use super::{Failure, Settings};
-use crate::config::{self, Broker, Config, Folders, Grpc, Sources};
+use crate::config::{self, Broker, Bundle, Config, Grpc, Sources};
+use crate::model::read_names;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -24,6 +25,10 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
 
 fn check(sources: &Sources) -> Result<(), Failure> {
     let config = Config::load(sources)?;
+    read_names("model", &config.model.own)?;
+    for (i, bundle) in config.model.more.iter().enumerate() {
+        read_names(&format!("model.more[{i}]"), bundle)?;
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "The configuration is good.")?;
     writeln!(out, "  gRPC    {}", grpc(&config.grpc))?;
@@ -37,10 +42,14 @@ fn check(sources: &Sources) -> Result<(), Failure> {
         None => writeln!(out, "  MQTT    off")?,
     }
     writeln!(out, "  HTTP    {}", config.http.map_or("off".to_owned(), |address| address.to_string()))?;
-    for Folders { bundle, fallback } in [&config.model.own].into_iter().chain(&config.model.more) {
-        writeln!(out, "  bundle  {}", bundle.display())?;
-        let Some(fallback) = fallback else { continue };
-        writeln!(out, "          else {}", fallback.display())?;
+    for Bundle { folder, fallback, names } in [&config.model.own].into_iter().chain(&config.model.more) {
+        writeln!(out, "  bundle  {}", folder.display())?;
+        if let Some(fallback) = fallback {
+            writeln!(out, "          else {}", fallback.display())?;
+        }
+        if let Some(names) = names {
+            writeln!(out, "          with the names in {}", names.display())?;
+        }
     }
     Ok(())
 }

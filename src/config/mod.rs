@@ -21,7 +21,7 @@ use intentd_core::topic::Route as Topics;
 use crate::tls::{ClientFiles, ServerFiles};
 use read::Reader;
 
-pub use model::{Folders, Model};
+pub use model::{Bundle, Model};
 
 /// Every key with its default: the shipped file.
 pub const DEFAULTS: &str = include_str!("../../config/intentd.toml");

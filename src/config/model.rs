@@ -17,22 +17,24 @@ const MAX_BUNDLES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Model {
     /// The daemon's own.
-    pub own: Folders,
+    pub own: Bundle,
     /// Those that are loaded beside it, and asked by name.
-    pub more: Vec<Folders>,
+    pub more: Vec<Bundle>,
     /// What any bundle must fulfil.
     pub trust: Trust,
     /// This site's thresholds for its own bundle, where they differ from the bundle's.
     pub thresholds: Thresholds,
 }
 
-/// Where a bundle is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Folders {
-    /// Folder of the bundle.
-    pub bundle: PathBuf,
-    /// Folder of the bundle that serves when the other is refused.
+/// Where a bundle is, and what the site adds to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Folder of the bundle that serves when it is refused.
     pub fallback: Option<PathBuf>,
+    /// File of the names that slots resolve to.
+    pub names: Option<PathBuf>,
 }
 
 impl Model {
@@ -40,9 +42,10 @@ impl Model {
         let packaged =
             || BUNDLES.iter().map(Path::new).find(|path| path.is_dir()).unwrap_or(Path::new(BUNDLES[0]));
         Self {
-            own: Folders {
-                bundle: read.optional("model.bundle").map_or_else(|| packaged().to_path_buf(), PathBuf::from),
-                fallback: read.optional("model.fallback").map(PathBuf::from),
+            own: Bundle {
+                folder: read.optional("model.bundle").map_or_else(|| packaged().to_path_buf(), PathBuf::from),
+                fallback: read.path("model.fallback"),
+                names: read.path("model.names"),
             },
             more: more(read, "model.more"),
             trust: Trust {
@@ -61,7 +64,7 @@ impl Model {
 }
 
 /// Bundles beside the daemon's own. The defaults have none, so that no block can be filled up from them.
-fn more(read: &mut Reader, key: &str) -> Vec<Folders> {
+fn more(read: &mut Reader, key: &str) -> Vec<Bundle> {
     let blocks = match read.value(key) {
         Value::Array(blocks) => blocks,
         Value::String(none) if none.is_empty() => Vec::new(),
@@ -76,20 +79,21 @@ fn more(read: &mut Reader, key: &str) -> Vec<Folders> {
             format!("{} bundles; the limit is {MAX_BUNDLES}, with model.bundle", blocks.len() + 1),
         );
     }
-    let folders = |block: &Value| {
+    let bundle = |block: &Value| {
         let block = block.as_object()?;
         let path =
             |name: &str| Some(block.get(name)?.as_str()?).filter(|path| !path.is_empty()).map(PathBuf::from);
-        let known = block.keys().all(|key| key == "bundle" || key == "fallback");
-        Some(Folders { bundle: path("bundle")?, fallback: path("fallback") }).filter(|_| known)
+        let known = block.keys().all(|key| ["bundle", "fallback", "names"].contains(&key.as_str()));
+        let folder = path("bundle")?;
+        known.then(|| Bundle { folder, fallback: path("fallback"), names: path("names") })
     };
     let mut found = Vec::new();
     for (i, block) in blocks.iter().enumerate() {
-        match folders(block) {
-            Some(folders) => found.push(folders),
+        match bundle(block) {
+            Some(bundle) => found.push(bundle),
             None => read.mistake(
                 &format!("{key}[{i}]"),
-                "needs bundle = \"FOLDER\" and may have fallback = \"FOLDER\", nothing else",
+                "needs bundle = \"FOLDER\" and may have fallback = \"FOLDER\" and names = \"FILE\", nothing else",
             ),
         }
     }

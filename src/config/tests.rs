@@ -79,18 +79,17 @@ fn all_mistakes_are_told_at_once_by_key() {
 #[test]
 fn routes_name_their_tasks_and_further_bundles_have_blocks() {
     let route = "[[mqtt.routes]]\nbundle = \"text-en\"\ntasks = [\"slots\", \"intent\", \"slots\"]\n";
-    let block = "[[model.more]]\nbundle = \"a\"\n[[model.more]]\nbundle = \"b\"\nfallback = \"c\"\n";
+    let block =
+        "[[model.more]]\nbundle = \"a\"\n[[model.more]]\nbundle = \"b\"\nfallback = \"c\"\nnames = \"d\"\n";
     let config = load_file(&format!("{route}{block}")).unwrap();
     let route = &config.mqtt.unwrap().routes[0];
     assert_eq!(
         (route.bundle.as_str(), route.tasks.as_slice()),
         ("text-en", &[Task::Intent, Task::Slots][..])
     );
-    let folders = |bundle: &str, fallback: Option<&str>| Folders {
-        bundle: bundle.into(),
-        fallback: fallback.map(PathBuf::from),
-    };
-    assert_eq!(config.model.more, [folders("a", None), folders("b", Some("c"))]);
+    let alone = Bundle { folder: "a".into(), ..Default::default() };
+    let whole = Bundle { folder: "b".into(), fallback: Some("c".into()), names: Some("d".into()) };
+    assert_eq!(config.model.more, [alone, whole]);
 
     assert_eq!(mistakes(load_file("[[mqtt.routes]]\ntasks = [\"qa\"]")), ["mqtt.routes[0].tasks"]);
     for block in ["fallback = \"c\"", "bundle = \"\"", "bundle = 5", "bundle = \"a\"\nname = \"b\""] {

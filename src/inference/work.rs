@@ -111,9 +111,10 @@ pub(super) fn make(workers: &mut [Worker], jobs: &[&Job]) -> Vec<Result<Made, Pa
                     places.push(place);
                     utterances.push(utterance);
                 }
-                Work::Question(question, _) => {
+                Work::Question(question, reply) => {
                     tracing::trace!(id = question.id, text = question.question, "enters inference");
-                    let answer = guarded(|| worker.answer(question));
+                    // A question can take as long as a hundred utterances.
+                    let answer = guarded(|| worker.answer_while(question, || !reply.is_closed()));
                     made[place] = answer.unwrap_or_else(|| Err(failed())).map(Made::Answer);
                 }
             }

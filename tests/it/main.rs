@@ -33,6 +33,9 @@ mod model;
 /// Utterances over MQTT: routes, order, faults, dead letters.
 #[cfg(test)]
 mod mqtt;
+/// Names of areas and devices, given by the site.
+#[cfg(test)]
+mod names;
 /// The fault table at length, with its figures.
 #[cfg(test)]
 mod soak;

@@ -49,7 +49,7 @@ pub use bundle::{
 };
 pub use error::{OpenError, WorkerError};
 pub use model::Operator;
-pub use resolve::number;
+pub use resolve::{Names, number};
 pub use worker::Worker;
 
 /// A bundle in memory, ready to understand. Shared by all threads; each makes its own [`Worker`].
@@ -95,6 +95,25 @@ impl Engine {
         engine.override_thresholds(site)?;
         engine.startup = StartupTimes { verify, load, self_test: started.elapsed() };
         Ok(engine)
+    }
+
+    /// From now on the slots that have names resolve to one of them, or not at all. For an engine without workers.
+    ///
+    /// # Errors
+    /// A slot that the bundle does not have, and those that it has.
+    pub fn with_names(mut self, names: Names) -> Result<Self, String> {
+        let slots = &self.shared.labels.slots;
+        if let Some(unknown) = names.slots().find(|name| !slots.iter().any(|slot| slot == name)) {
+            let message = format!("[{unknown}] is no slot of {}; it has", self.model.name);
+            return Err(format!(
+                "{message} {}",
+                if slots.is_empty() { "none".to_owned() } else { slots.join(", ") }
+            ));
+        }
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            shared.names = names;
+        }
+        Ok(self)
     }
 
     /// Which bundle answers.
@@ -201,5 +220,6 @@ fn load(verified: &mut Verified, kernel: Kernel) -> Result<Shared, OpenError> {
     let slots = Decoder::new(&labels.slot_tags, bias(calibration.slots));
     let entities = Decoder::new(&labels.entity_tags, bias(calibration.entities));
     let manifest = verified.manifest.clone();
-    Ok(Shared { manifest, labels, slots, entities, calibration, tokenizer, encoder, heads })
+    let names = Names::default();
+    Ok(Shared { manifest, labels, slots, entities, calibration, tokenizer, encoder, heads, names })
 }

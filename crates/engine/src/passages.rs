@@ -73,14 +73,35 @@ impl Worker {
     /// # Errors
     /// What is wrong with the question; that the bundle has no task `qa`; a fault of ours.
     pub fn answer(&mut self, question: &Question) -> Result<Answer, ParseError> {
-        let asked = self.shared.ask(question)?;
-        self.guarded(|worker| worker.find(question, &asked)).map_err(ParseError::Internal)
+        self.answer_while(question, || true)
     }
 
-    fn find(&mut self, question: &Question, asked: &Asked) -> Result<Answer, String> {
+    /// The same as long as it is still wanted, which is asked before every few windows.
+    ///
+    /// # Errors
+    /// Those of [`Worker::answer`]; DEADLINE_EXCEEDED when it is no longer wanted.
+    pub fn answer_while(
+        &mut self,
+        question: &Question,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Answer, ParseError> {
+        let asked = self.shared.ask(question)?;
+        let found = self.guarded(|worker| worker.find(question, &asked, wanted));
+        found.map_err(ParseError::Internal)?.ok_or(ParseError::DeadlineExceeded)
+    }
+
+    fn find(
+        &mut self,
+        question: &Question,
+        asked: &Asked,
+        wanted: impl Fn() -> bool,
+    ) -> Result<Option<Answer>, String> {
         let started = Instant::now();
         let mut best: Option<(usize, Candidate)> = None;
         for batch in asked.windows.chunks(BATCH) {
+            if !wanted() {
+                return Ok(None);
+            }
             let sequences: Vec<Sequence<'_>> =
                 batch.iter().map(|window| Sequence { ids: &window.ids, types: &window.types }).collect();
             let scores = self.score(&sequences, |task| task == Task::Answers)?;
@@ -100,7 +121,7 @@ impl Worker {
         });
         let tokens = asked.windows.iter().map(|window| window.ids.len()).sum::<usize>() as u32;
         let effort = Effort { tokens, tokenize: asked.tokenize, inference: started.elapsed() };
-        Ok(Answer { span, score, effort })
+        Ok(Some(Answer { span, score, effort }))
     }
 }
 

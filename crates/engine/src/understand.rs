@@ -75,7 +75,7 @@ impl Shared {
             outcome: decision.outcome,
             intent: decision.intent,
             alternatives: decision.alternatives,
-            slots: places(text, read.tokens, &slots).map(|(span, place)| self.slot(span, place)).collect(),
+            slots: self.name(text, places(text, read.tokens, &slots)),
             sentiment,
             entities: places(text, read.tokens, &entities)
                 .map(|(span, place)| self.entity(span, place))
@@ -105,21 +105,51 @@ impl Shared {
         mood(&self.labels, calibration.temperature, scores)
     }
 
-    fn slot(&self, span: &Span, Place { text, chars, bytes }: Place<'_>) -> Slot {
-        let name = &self.labels.slots[span.kind];
-        Slot {
-            name: name.clone(),
-            raw_value: text.to_owned(),
-            value: resolve(name, text),
-            chars,
-            bytes,
-            confidence: span.confidence,
+    /// The slots with their values. A name of the site's that stands in the text takes the place of the slots inside it, or one
+    /// of its own where the bundle saw none: what the site calls its things is certain, and no bundle has learnt it.
+    fn name<'a>(&self, text: &str, found: impl Iterator<Item = (&'a Span, Place<'a>)>) -> Vec<Slot> {
+        let mut slots: Vec<Slot> = found.map(|(span, place)| self.slot(span, place)).collect();
+        for name in self.names.spot(text) {
+            let bytes = name.bytes.start as u32..name.bytes.end as u32;
+            let touches = |slot: &Slot| slot.bytes.start < bytes.end && bytes.start < slot.bytes.end;
+            let inside = |slot: &Slot| bytes.start <= slot.bytes.start && slot.bytes.end <= bytes.end;
+            let touched: Vec<&Slot> = slots.iter().filter(|slot| touches(slot)).collect();
+            let known = touched.iter().find(|slot| name.slots.contains(&slot.name.as_str()));
+            let Some(slot) = known.map(|slot| slot.name.as_str()).or(one(&name.slots)) else { continue };
+            if touched.iter().any(|slot| !inside(slot) || slot.bytes == bytes) {
+                continue;
+            }
+            let confidence = touched.iter().map(|slot| slot.confidence).fold(1.0, f32::min);
+            let mut points = CodePoints::new(text);
+            let chars = points.before(name.bytes.start)..points.before(name.bytes.end);
+            let place = Place { text: &text[name.bytes], chars, bytes: bytes.clone() };
+            let slot = self.slot_of(slot, confidence, place);
+            slots.retain(|slot| !touches(slot));
+            slots.insert(slots.partition_point(|other| other.bytes.start < bytes.start), slot);
         }
+        slots
+    }
+
+    fn slot(&self, span: &Span, place: Place<'_>) -> Slot {
+        self.slot_of(&self.labels.slots[span.kind], span.confidence, place)
+    }
+
+    fn slot_of(&self, name: &str, confidence: f32, Place { text, chars, bytes }: Place<'_>) -> Slot {
+        let (name, value) = resolve(name, text, &self.names);
+        Slot { name: name.to_owned(), raw_value: text.to_owned(), value, chars, bytes, confidence }
     }
 
     fn entity(&self, span: &Span, Place { text, chars, bytes }: Place<'_>) -> Entity {
         let kind = self.labels.entities[span.kind].clone();
         Entity { kind, text: text.to_owned(), chars, bytes, confidence: span.confidence }
+    }
+}
+
+/// The only one.
+fn one<'a>(slots: &[&'a str]) -> Option<&'a str> {
+    match slots {
+        [slot] => Some(slot),
+        _ => None,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::calibrate::check_filter;
 use crate::decode::Decoder;
 use crate::heads::{Heads, RunningHeads, Scores};
 use crate::model::{Model, Running, Sequence, panic_message};
+use crate::resolve::Names;
 use crate::tokenizer::{Tokenizer, Tokens};
 
 /// What all threads read.
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) encoder: Model,
     pub(crate) heads: Heads,
+    pub(crate) names: Names,
 }
 
 /// One thread's state: graphs and scratch memory.

@@ -5,7 +5,7 @@ use tonic::Status;
 
 use crate::cli::client::Client;
 use crate::cli::{answer, screen};
-use crate::config::{Folders, Model};
+use crate::config::{Bundle, Model};
 use crate::model::Models;
 use crate::proto::{AnswerRequest, EmbedRequest, ParseOptions, ParseRequest, ParseResponse, Task, Timing};
 
@@ -35,9 +35,9 @@ pub(super) struct Shown {
 
 /// Loads the neighbour of the daemon's own bundle as well, where it is there and nothing else was set.
 pub(super) fn load_neighbour(model: &mut Model) {
-    let neighbour = model.own.bundle.with_file_name(NEIGHBOUR);
-    if model.more.is_empty() && neighbour != model.own.bundle && neighbour.is_dir() {
-        model.more.push(Folders { bundle: neighbour, fallback: None });
+    let neighbour = model.own.folder.with_file_name(NEIGHBOUR);
+    if model.more.is_empty() && neighbour != model.own.folder && neighbour.is_dir() {
+        model.more.push(Bundle { folder: neighbour, ..Default::default() });
     }
 }
 

@@ -1,18 +1,30 @@
 //! From the words of a slot to a value, where the whole text of the slot means one. A part that means something is not
 //! enough: "the two towers" is no number.
 //!
+//! - A slot that the site gave names to is one of them or nothing, see `names`.
 //! - A slot whose name speaks of time ("time", "alarm_time", "timeofday") is a clock time or nothing: "seven" alone may
 //!   be an hour or a duration, so something must mark it as a clock time ("seven o'clock", "7 am", "7:30").
 //! - Any other slot is a number if it reads as one, else a clock time if digits or am and pm mark it; "noon" and
 //!   "midnight" stay words there, since songs and places have such names.
 
 mod clock;
+mod names;
 mod number;
 
 use intentd_core::SlotValue;
 
-/// The value of a slot; none when its words stay words.
-pub(crate) fn resolve(slot: &str, text: &str) -> Option<SlotValue> {
+pub use names::Names;
+
+/// The slot and its value; none when its words stay words. It is another slot than the bundle took it for where the
+/// site's names say so.
+pub(crate) fn resolve<'a>(slot: &'a str, text: &str, names: &'a Names) -> (&'a str, Option<SlotValue>) {
+    match names.resolve(slot, text) {
+        Some((slot, name)) => (slot, name.map(|name| SlotValue::Text(name.to_owned()))),
+        None => (slot, number_or_time(slot, text)),
+    }
+}
+
+fn number_or_time(slot: &str, text: &str) -> Option<SlotValue> {
     let words = words(text);
     let clock = || clock::parse(&words);
     if slot.to_lowercase().contains("time") {
@@ -56,7 +68,7 @@ mod tests {
 
     #[track_caller]
     fn check(slot: &str, text: &str, expected: Option<SlotValue>) {
-        assert_eq!(resolve(slot, text), expected, "{slot}: {text:?}");
+        assert_eq!(number_or_time(slot, text), expected, "{slot}: {text:?}");
     }
 
     fn time(text: &str) -> Option<SlotValue> {

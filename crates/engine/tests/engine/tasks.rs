@@ -169,6 +169,18 @@ fn long_passages_are_read_in_parts_that_overlap() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_not_read_to_its_end() {
+    let (_, engine) = whole();
+    let mut worker = engine.worker().unwrap();
+    let passage = "what is 17 times 23. ".repeat(400);
+    let asked = std::cell::Cell::new(0);
+    let wanted = || asked.replace(asked.get() + 1) < 2;
+    let error = worker.answer_while(&question("start the robot vacuum", &[&passage]), wanted).unwrap_err();
+    assert_eq!((error, asked.get()), (ParseError::DeadlineExceeded, 3));
+    assert!(worker.answer(&question("start the robot vacuum", &["mute yourself"])).is_ok());
+}
+
+#[test]
 fn neither_order_nor_company_of_passages_changes_a_score() {
     let (_, engine) = whole();
     let mut worker = engine.worker().unwrap();
