@@ -7,7 +7,7 @@ span lies above the null score of its window.
 import re
 import string
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from evaluate import fit_temperature
 from model import set_quantised
 from text_cloze import SENTENCE
 from text_data import Question, TextData, unanswerable
-from text_input import Window, encode_texts, pad_types, windows
+from text_input import MAX_TOKENS, Typed, Window, encode_texts, pad_types, windows
 from text_lines import Asked
 from text_model import TextModel, ask
 from text_targets import embed
@@ -151,13 +151,18 @@ def answer_margins(model: TextModel, reader: Tokenizer, data: TextData, quantise
     return _margins(found, questions, others)
 
 
+def cut(line: Typed) -> Typed:
+    """As much as the encoder takes; some sentences are lists without an end."""
+    return replace(line, ids=line.ids[:MAX_TOKENS], types=line.types[:MAX_TOKENS])
+
+
 def best_sentence_margins(model: TextModel, reader: Tokenizer, data: TextData) -> Margins:
     """The baseline: the sentence whose embedding lies nearest to the question's; the margin is the cosine."""
     set_quantised(model, True)
 
     def nearest(question: Question) -> tuple[str, float]:
         sentences = SENTENCE.split(question.passage)
-        rows = embed(model.encoder, encode_texts(reader, [question.text, *sentences]), pad_types)
+        rows = embed(model.encoder, [cut(e) for e in encode_texts(reader, [question.text, *sentences])], pad_types)
         cosines = F.cosine_similarity(rows[:1], rows[1:])
         return sentences[int(cosines.argmax())], float(cosines.max())
 
