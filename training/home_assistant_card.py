@@ -48,10 +48,11 @@ lines and every doubt. Of the {lines} paraphrases it matches {matched}, {with_in
 slots; of the held-out lines all, since they are its own sentences.
 
 ## Slots
-Names of intents and slots are Home Assistant's. A slot is a span of words, without its article; a client resolves them:
+Names of intents and slots are Home Assistant's. A slot is a span of words, without its article. What they mean:
 
-- `name`, `area`, `floor`: compare with the home's own list. The noun behind belongs to the span ("bedside lamp", "first
-  floor"); try without it too. In "porch light" the model chooses between a name, and an area with a domain.
+- `name`, `area`, `floor`: with the home's own list in `model.names` the daemon resolves them and finds more of them. Without it
+  compare yourself: the noun behind belongs to the span ("bedside lamp", "first floor"); try without it too. In "porch light"
+  the model chooses between a name, and an area with a domain.
 - `domain` holds the words that say it: light(s), lamp(s) are `light`; fan(s) `fan`; switch(es) `switch`; door(s), lock(s) with
   `state` locked or unlocked `lock`; who, anyone, everybody `person`. Where no word says it, the intent does: HassLightSet is
   `light`, HassSetPosition and any `device_class` is `cover`.

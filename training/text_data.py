@@ -19,7 +19,10 @@ LONGEST_PLAIN = 300
 """In characters; longer ones cost more than they teach."""
 SWAPPED_COPIES = 1
 """Copies of the lines with entities in which other values of the same kind stand."""
+REVIEWS = 8_000
+"""How many of the marked lines of product reviews."""
 MARK = re.compile(r"^<(Pros|Cons)>")
+POLARITY = {"Pros": "positive", "Cons": "negative"}
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,15 @@ class TextData:
     @cached_property
     def sentiment_train(self) -> list[tuple[str, str]]:
         return [pair for pair in _sentiment(self.root / "sentiment/train.jsonl") if self.unseen(pair[0])]
+
+    @cached_property
+    def reviews_train(self) -> list[tuple[str, str]]:
+        """What buyers wrote under pros and cons: opinions about things, where the labelled ones are about films."""
+        lines = read_lines(self.root / "text/cc-by.txt")
+        marked = [(MARK.sub("", line).strip(" ~"), m.group(1)) for line in lines if (m := MARK.match(line))]
+        usable = [pair for pair in dict.fromkeys(marked) if 0 < len(pair[0]) <= LONGEST_PLAIN and self.unseen(pair[0])]
+        chosen = random.Random(self.seed).sample(usable, min(REVIEWS, len(usable)))
+        return [(text, POLARITY[mark]) for text, mark in chosen]
 
     @cached_property
     def sentiment_valid(self) -> list[tuple[str, str]]:

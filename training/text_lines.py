@@ -15,10 +15,14 @@ from text_cloze import clozes
 from text_data import Question, TextData, unanswerable
 from text_input import MAX_TOKENS, Typed, Window, encode_texts, windows
 
-CLOZES = 500
+CLOZES = 1500
 """Made-up questions in an epoch."""
 NEGATIVES = 350
 """Questions in an epoch with a passage that does not answer them."""
+
+
+OPINIONS = ("sentiment", "reviews")
+"""The kinds of lines that have a sentiment."""
 
 
 @dataclass
@@ -53,7 +57,7 @@ def text_labels(data: TextData) -> tuple[list[str], Labels]:
 
 
 def labelled_and_plain(data: TextData, readers: list[Tokenizer], plain: bool = True) -> list[list[Lines]]:
-    """For each tokenizer the same sets: sentiment, entities and, where wanted, plain lines.
+    """For each tokenizer the same sets: sentiment, reviews, entities and, where wanted, plain lines.
 
     A line that is too long, or empty, for one of the tokenizers is in none of the results.
     """
@@ -61,6 +65,7 @@ def labelled_and_plain(data: TextData, readers: list[Tokenizer], plain: bool = T
     sets: list[tuple[str, list[Example]]] = [
         ("sentiment", [Example(text, label) for text, label in data.sentiment_train]),
         ("entities", data.entities_train),
+        ("reviews", [Example(text, label) for text, label in data.reviews_train]),
     ]
     if plain:
         sets.append(("plain", [Example(text, "") for text in data.plain]))
@@ -73,7 +78,7 @@ def labelled_and_plain(data: TextData, readers: list[Tokenizer], plain: bool = T
         for result, encoded in zip(results, read, strict=True):
             lines = Lines(kind, [encoded[row] for row in usable], [], [])
             for row, e in zip(usable, lines.encoded, strict=True):
-                known = kind == "sentiment"
+                known = kind in OPINIONS
                 lines.sentiment.append(sentiments.index(examples[row].intent) if known else NO_TAG)
                 known = kind == "entities"
                 lines.tags.append(tag_pieces(labels, e, examples[row].slots) if known else [NO_TAG] * len(e.ids))

@@ -49,9 +49,9 @@ from text_teacher import UpperTeacher
 from text_train import TextSchedule, train
 from vocabulary import build_tokenizer, encode, teacher_pieces
 
-TEACHER_SCHEDULE = TextSchedule(epochs=2, rate=2e-4, head_rate=2e-3, shares=(("sentiment", 0.6),))
+TEACHER_SCHEDULE = TextSchedule(epochs=4, rate=2e-4, head_rate=2e-3, shares=(("reviews", 0.5),))
 # For as many epochs as the bundle says.
-STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.2)
+STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.1, shares=(("plain", 0.6),))
 FITTED_LINES, LONGEST_FITTED = 4000, 64
 REPORTED, REPORTED_QUESTIONS = 400, 40
 """How much of valid is measured between epochs."""

@@ -21,7 +21,7 @@ from distil import Words, adamw
 from finetune import Average, first_pieces, softened
 from labels import NO_TAG
 from model import set_quantised
-from text_lines import Asked, Lines
+from text_lines import OPINIONS, Asked, Lines
 from text_model import TextModel, ask, mean
 from text_targets import Targets
 from text_teacher import UpperTeacher
@@ -30,7 +30,7 @@ TOKENS_PER_BATCH = 640
 HEAD_DROPOUT = 0.1
 SOFT_SHARE = 0.5
 """How much of the loss of a labelled line comes from the teacher's answers instead of the label."""
-WEIGHTS = {"sentiment": 1.0, "entities": 2.5, "answers": 0.5, "embedding": 6.0, "words": 1.0}
+WEIGHTS = {"sentiment": 1.0, "entities": 2.5, "answers": 1.0, "embedding": 6.0, "words": 1.0}
 WARM_UP, COOL_DOWN = 0.03, 0.4
 """The shares of the steps in which the rate rises at first, and falls at last; between them it is constant, so a run that
 stopped there may go on with another number of epochs."""
@@ -147,7 +147,7 @@ def step_losses(model: TextModel | UpperTeacher, step: Step) -> dict[str, Tensor
             hard = 1 - SOFT_SHARE
             losses["sentiment"] = SOFT_SHARE * softened(sentiment, wanted.sentiment[step.index])
             losses["entities"] = SOFT_SHARE * softened(tags, wanted.of_entities(step.index))
-    if step.lines.kind == "sentiment":
+    if step.lines.kind in OPINIONS:
         gold = torch.tensor([step.lines.sentiment[i] for i in step.index])
         losses["sentiment"] = losses.get("sentiment", 0.0) + hard * F.cross_entropy(sentiment, gold)
     if step.lines.kind == "entities":
