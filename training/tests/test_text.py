@@ -21,12 +21,12 @@ import text_evaluate  # noqa: E402
 import text_lines  # noqa: E402
 import text_stages  # noqa: E402
 import text_train  # noqa: E402
-from bundle import Contents, write_bundle  # noqa: E402
+from bundle import write_bundle  # noqa: E402
 from evaluate import Calibration  # noqa: E402
+from intent_bundle import IntentContents, read_intent_bundle  # noqa: E402
 from labels import Labels  # noqa: E402
 from made_up import LETTERS, WORDS, write  # noqa: E402
 from model import Encoder, Shape, Understander, set_quantised  # noqa: E402
-from reading import read_bundle  # noqa: E402
 from text_answers import LONGEST_ANSWER, answer, best_span, overlap  # noqa: E402
 from text_bundle import read_text_bundle  # noqa: E402
 from text_cloze import clozes, phrases  # noqa: E402
@@ -145,7 +145,7 @@ def test_no_question_gets_its_own_passage():
 def test_a_committed_encoder_in_f32_stands_near_its_file():
     """A bundle's integers times their scales are where the student starts."""
     folder = TRAINING.parent / "models/home-en"
-    read = read_bundle(folder)
+    read = read_intent_bundle(folder)
     session = onnxruntime.InferenceSession(str(folder / "encoder.onnx"), providers=["CPUExecutionProvider"])
     read.model.eval()
     for line in encode(read.tokenizer, ["turn on the light in the hall", "an honest and moving film about two sisters"]):
@@ -205,7 +205,16 @@ def models(tmp_path_factory) -> Path:
     model = Understander(Encoder(shape), len(labels.intents), len(labels.tags))
     folder = tmp_path_factory.mktemp("models")
     fitted = Calibration(1.0, recognized=0.0, not_recognized=0.0, slots_temperature=1.0)
-    write_bundle(folder / "home-en", Contents("home-en", "small", model, build_tokenizer(PIECES), labels, fitted, "card"), 10**6)
+    contents = IntentContents(
+        name="home-en",
+        size="small",
+        model=model,
+        tokenizer=build_tokenizer(PIECES),
+        labels=labels,
+        calibration=fitted,
+        card="card",
+    )
+    write_bundle(folder / "home-en", contents, 10**6)
     return folder
 
 

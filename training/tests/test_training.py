@@ -12,7 +12,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bundle import Contents, are_clear_tags, is_clear_intent, write_bundle  # noqa: E402
+from bundle import write_bundle  # noqa: E402
 from data import Example, Slot, SlotValues, normalise, swap_slot_values  # noqa: E402
 from distil import Words  # noqa: E402
 from evaluate import (  # noqa: E402
@@ -29,10 +29,10 @@ from evaluate import (  # noqa: E402
 from export import export_encoder, export_intent_head, export_token_head  # noqa: E402
 from finetune import augmented  # noqa: E402
 from initialise import Moments, assign, fit, start_smaller  # noqa: E402
+from intent_bundle import IntentContents, are_clear_tags, is_clear_intent, read_intent_bundle  # noqa: E402
 from labels import NO_TAG, Labels, decode_slots, tag_pieces, tag_transitions  # noqa: E402
 from model import Encoder, Pointwise, Shape, Understander, set_quantised  # noqa: E402
 from quantise import quantise_rows, quantise_weight  # noqa: E402
-from reading import read_bundle  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode, prune  # noqa: E402
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,"]
@@ -267,9 +267,18 @@ def test_a_bundle_read_back_is_the_model_that_was_written(tmp_path):
     calibration = Calibration(1.0, recognized=0.1, not_recognized=0.0, slots_temperature=1.0)
     transitions = np.random.default_rng(0).normal(size=(len(LABELS.tags), len(LABELS.tags))).round(2)
     labels = replace(LABELS, transitions=transitions)
-    contents = Contents("x", "tiny", model, tokenizer, labels, calibration, "card", ["turn on the light"])
+    contents = IntentContents(
+        name="x",
+        size="tiny",
+        model=model,
+        tokenizer=tokenizer,
+        labels=labels,
+        calibration=calibration,
+        card="card",
+        self_test_lines=["turn on the light"],
+    )
     write_bundle(tmp_path / "x", contents, 10**6)
-    read = read_bundle(tmp_path / "x")
+    read = read_intent_bundle(tmp_path / "x")
     assert (read.pieces, read.labels, read.calibration) == (PIECES, LABELS, calibration)
     assert np.array_equal(read.labels.transitions, transitions)
     lines = encode(tokenizer, ["turn on the light", "at seven"])
