@@ -24,8 +24,9 @@ from bundle import write_bundle
 from data import OUT_OF_SCOPE, Example, normalise
 from evaluate import BINS, Calibration, assess, probabilities, run
 from finetune import TOKENS_PER_BATCH, Schedule, finetune
-from intent_bundle import IntentContents, read_intent_bundle
+from intent_bundle import IntentContents
 from model import Understander
+from reading import read_bundle
 from tasks import Task, make_task
 from user_data import BadData, read_user_data
 from vocabulary import encode
@@ -94,7 +95,7 @@ def user_task(examples: list[Example], seed: int) -> Task:
 
 def adapt(start: Path, task: Task, seed: int) -> tuple[Understander, object]:
     """Fresh heads on the encoder of a bundle, all trained together."""
-    bundle = read_intent_bundle(start)
+    bundle = read_bundle(start)
     labels = task.labels
     model = Understander(bundle.model.encoder, len(labels.intents), len(labels.tags) if task.slot_names else 0)
     tokens = sum(len(e.ids) for e in encode(bundle.tokenizer, [e.text for e in task.train]))

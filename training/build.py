@@ -23,8 +23,9 @@ from evaluate import assess
 from finetune import Schedule, Teacher, finetune, share_encoder
 from home_assistant import home_assistant
 from initialise import initialise, input_moments, load_teacher, start_smaller
-from intent_bundle import IntentContents, read_intent_bundle
+from intent_bundle import IntentContents
 from model import Encoder, Shape, Understander
+from reading import read_bundle
 from recipe import Recipe, recipes, sizes
 from tasks import TASKS, Task
 from text_stages import TextStages
@@ -172,7 +173,7 @@ class Build:
 
     def continued(self, recipe: Recipe, task: Task) -> tuple[Understander, list[str]]:
         """A committed bundle's encoder, trained on with the bundle's own task and new heads."""
-        start = read_intent_bundle(self.committed / recipe.start)
+        start = read_bundle(self.committed / recipe.start)
         model = Understander(start.model.encoder, len(task.labels.intents), len(task.labels.tags))
         path = self.work / f"{recipe.name}.pt"
         if not path.exists():

@@ -36,6 +36,7 @@ from vocabulary import build_tokenizer, encode
 SEGMENTS = TokenTypes(cases=False, passage_offset=1)
 """Of every checkpoint that reads pairs: the question has type 0, the passage 1."""
 UNCALIBRATED = Calibration(1.0, recognized=0.8, not_recognized=0.4, slots_temperature=1.0)
+UNCALIBRATED_ANSWERS = AnswerCalibration(temperature=1.0, threshold=0.0)
 SIZE_LIMIT = 256_000_000
 CARD = """\
 # {name}
@@ -239,7 +240,7 @@ def convert(folder: Path, target: Path, valid: Path | None) -> int:
 def _answer_contents(name: str, checkpoint: Checkpoint, tokenizer: Tokenizer) -> AnswerContents:
     how = "The probability of an answer is not calibrated: temperature 1, threshold 0."
     return AnswerContents(
-        **_common(name, checkpoint, tokenizer, how), calibration=AnswerCalibration(1.0, 0.0), token_types=SEGMENTS
+        **_common(name, checkpoint, tokenizer, how), calibration=UNCALIBRATED_ANSWERS, token_types=SEGMENTS
     )
 
 

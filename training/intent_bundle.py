@@ -1,11 +1,10 @@
-"""The bundle of intents and slots: its labels, heads and self-test, and how it is read back."""
+"""The bundle of intents and slots: its labels, heads and self-test. `reading.py` reads it back."""
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from bundle import CLEAR_LOGIT, CLEAR_SCORE, Contents, transitions_json
 from data import OUT_OF_SCOPE, read_lines
@@ -13,7 +12,6 @@ from evaluate import Calibration, Logits, outcome, probabilities, run, slots_as_
 from export import export_intent_head, export_token_head
 from labels import Labels, decode_slots
 from model import Understander
-from reading import read_labels, read_stored
 from vocabulary import encode
 
 SELF_TEST_LINES = Path(__file__).with_name("selftest.txt")
@@ -94,38 +92,3 @@ def are_clear_tags(answer: Logits) -> bool:
     """Whether every tag would survive a small change of the logits; a single tag has nothing to be mistaken for."""
     tags = np.sort(answer.tags[answer.encoded.first_piece], axis=1)
     return tags.shape[1] == 1 or bool((tags[:, -1] - tags[:, -2] >= CLEAR_LOGIT).all())
-
-
-@dataclass
-class IntentBundle:
-    """What a bundle of intents holds, as far as training needs it."""
-
-    model: Understander
-    tokenizer: Tokenizer
-    labels: Labels
-    calibration: Calibration
-
-    @property
-    def pieces(self) -> list[str]:
-        """The wordpieces in the order of their ids."""
-        vocabulary = self.tokenizer.get_vocab()
-        return sorted(vocabulary, key=vocabulary.get)
-
-
-def read_intent_bundle(folder: Path) -> IntentBundle:
-    """Reads a bundle of intents, with slots or without."""
-    stored = read_stored(folder)
-    labels = read_labels(stored.labels["intents"], stored.labels)
-    has_slots = "slots" in stored.manifest["tasks"]
-    model = Understander(stored.encoder, len(labels.intents), len(labels.tags) if has_slots else 0)
-    intent_head = stored.head("intent")
-    model.intent = intent_head.layer("intent/classifier")
-    if "intent/pooler" in intent_head.groups:
-        model.pooler = intent_head.layer("intent/pooler")
-    if has_slots:
-        model.slots = stored.head("slots").layer("slots/classifier")
-    intent, slots = stored.calibration["intent"], stored.calibration["slots"]
-    calibration = Calibration(
-        intent["temperature"], intent["recognized"], intent["not_recognized"], slots["temperature"]
-    )
-    return IntentBundle(model, stored.tokenizer, labels, calibration)

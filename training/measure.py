@@ -13,7 +13,7 @@ import torch
 
 from data import read_examples
 from evaluate import measure, run
-from intent_bundle import read_intent_bundle
+from reading import read_bundle
 from vocabulary import encode
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="JSON lines with text, intent and slots")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bundle = read_intent_bundle(arguments.bundle)
+    bundle = read_bundle(arguments.bundle)
     examples = [e for e in read_examples(arguments.data) if e.intent in bundle.labels.intents[: bundle.labels.in_scope]]
     logits = run(bundle.model, encode(bundle.tokenizer, [e.text for e in examples]), quantised=True)
     print(json.dumps(measure(bundle.labels, examples, logits).as_json()))

@@ -1,4 +1,4 @@
-"""A bundle back from its files, to go on training from it or to measure it here: what every bundle has.
+"""A bundle back as a model, to go on training from it or to measure it here: what is in every bundle, and intents.
 
 The weights come out as the integers times their scales; quantised again they give the same integers, because the
 largest of each channel or row stays the largest.
@@ -15,8 +15,9 @@ import torch
 from onnx import numpy_helper
 from tokenizers import Tokenizer
 
+from evaluate import Calibration
 from labels import Labels
-from model import Encoder, Pointwise, Shape
+from model import Encoder, Pointwise, Shape, Understander
 
 
 class Constants:
@@ -72,6 +73,41 @@ def read_stored(folder: Path) -> Stored:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     encoder = _read_encoder(Constants(folder / "encoder.onnx"), manifest["max_tokens"])
     return Stored(folder, manifest, labels, calibration, tokenizer, encoder)
+
+
+@dataclass
+class Bundle:
+    """What a bundle of intents, with slots or without, holds as far as training needs it."""
+
+    model: Understander
+    tokenizer: Tokenizer
+    labels: Labels
+    calibration: Calibration
+
+    @property
+    def pieces(self) -> list[str]:
+        """The wordpieces in the order of their ids."""
+        vocabulary = self.tokenizer.get_vocab()
+        return sorted(vocabulary, key=vocabulary.get)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Reads a bundle of intents."""
+    stored = read_stored(folder)
+    labels = read_labels(stored.labels["intents"], stored.labels)
+    has_slots = "slots" in stored.manifest["tasks"]
+    model = Understander(stored.encoder, len(labels.intents), len(labels.tags) if has_slots else 0)
+    intent_head = stored.head("intent")
+    model.intent = intent_head.layer("intent/classifier")
+    if "intent/pooler" in intent_head.groups:
+        model.pooler = intent_head.layer("intent/pooler")
+    if has_slots:
+        model.slots = stored.head("slots").layer("slots/classifier")
+    intent, slots = stored.calibration["intent"], stored.calibration["slots"]
+    calibration = Calibration(
+        intent["temperature"], intent["recognized"], intent["not_recognized"], slots["temperature"]
+    )
+    return Bundle(model, stored.tokenizer, labels, calibration)
 
 
 def read_labels(intents: list[str], stored: dict) -> Labels:

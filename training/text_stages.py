@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 
 from bundle import write_bundle
 from initialise import load_teacher
-from intent_bundle import read_intent_bundle
 from labels import Labels
 from model import Encoder
+from reading import read_bundle
 from recipe import Recipe
 from text_answers import AnswerCalibration, answer_margins, best_sentence_margins
 from text_bundle import TextContents
@@ -66,7 +66,7 @@ class TextStages:
         self.epochs, self.tuned = recipe.epochs, recipe.tuned_teacher
         work.mkdir(parents=True, exist_ok=True)
         self.data = TextData(root, seed)
-        self.start = read_intent_bundle(start)
+        self.start = read_bundle(start)
         self.sentiments, self.labels = text_labels(self.data)
 
     @property

@@ -21,8 +21,8 @@ import recipe  # noqa: E402
 from adapt import main as adapt_main  # noqa: E402
 from data import read_examples  # noqa: E402
 from evaluate import measure, run  # noqa: E402
-from intent_bundle import read_intent_bundle  # noqa: E402
 from made_up import write  # noqa: E402
+from reading import read_bundle  # noqa: E402
 from vocabulary import encode  # noqa: E402
 
 PROGRAM = os.environ.get("INTENTD_PROGRAM")
@@ -77,7 +77,7 @@ def bundle(data, teacher, tmp_path_factory) -> Path:
 
 
 def figures_here(folder: Path, path: Path) -> dict:
-    read = read_intent_bundle(folder)
+    read = read_bundle(folder)
     examples = [e for e in read_examples(path) if e.intent in read.labels.intents[: read.labels.in_scope]]
     return measure(read.labels, examples, run(read.model, encode(read.tokenizer, [e.text for e in examples]), True)).as_json()
 
@@ -94,7 +94,7 @@ def agrees(folder: Path, path: Path) -> None:
 
 
 def test_every_stage_leads_to_a_bundle(bundle, data):
-    read = read_intent_bundle(bundle)
+    read = read_bundle(bundle)
     assert read.labels.intents == ["light_off", "light_on", "oos"] and read.labels.tags == ["O", "B-room", "I-room"]
     assert len(read.pieces) == 66
     agrees(bundle, data / "hwu64/valid.jsonl")
@@ -117,7 +117,7 @@ def test_a_users_sentences_become_a_bundle(bundle, tmp_path, monkeypatch):
     adapt_main()
     assert "## Confusions" in (tmp_path / "mine-report/report.md").read_text()
     assert (tmp_path / "mine-report/calibration.png").read_bytes().startswith(b"\x89PNG")
-    read = read_intent_bundle(tmp_path / "mine")
+    read = read_bundle(tmp_path / "mine")
     assert read.labels.intents == ["DimLight", "OpenDoor"]
     valid = tmp_path / "valid.jsonl"
     text = "open the back door please"

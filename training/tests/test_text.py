@@ -23,10 +23,11 @@ import text_stages  # noqa: E402
 import text_train  # noqa: E402
 from bundle import write_bundle  # noqa: E402
 from evaluate import Calibration  # noqa: E402
-from intent_bundle import IntentContents, read_intent_bundle  # noqa: E402
+from intent_bundle import IntentContents  # noqa: E402
 from labels import Labels  # noqa: E402
 from made_up import LETTERS, WORDS, write  # noqa: E402
 from model import Encoder, Shape, Understander, set_quantised  # noqa: E402
+from reading import read_bundle  # noqa: E402
 from text_answers import LONGEST_ANSWER, answer, best_span, overlap  # noqa: E402
 from text_bundle import read_text_bundle  # noqa: E402
 from text_cloze import clozes, phrases  # noqa: E402
@@ -145,7 +146,7 @@ def test_no_question_gets_its_own_passage():
 def test_a_committed_encoder_in_f32_stands_near_its_file():
     """A bundle's integers times their scales are where the student starts."""
     folder = TRAINING.parent / "models/home-en"
-    read = read_intent_bundle(folder)
+    read = read_bundle(folder)
     session = onnxruntime.InferenceSession(str(folder / "encoder.onnx"), providers=["CPUExecutionProvider"])
     read.model.eval()
     for line in encode(read.tokenizer, ["turn on the light in the hall", "an honest and moving film about two sisters"]):

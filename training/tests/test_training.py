@@ -29,10 +29,11 @@ from evaluate import (  # noqa: E402
 from export import export_encoder, export_intent_head, export_token_head  # noqa: E402
 from finetune import augmented  # noqa: E402
 from initialise import Moments, assign, fit, start_smaller  # noqa: E402
-from intent_bundle import IntentContents, are_clear_tags, is_clear_intent, read_intent_bundle  # noqa: E402
+from intent_bundle import IntentContents, are_clear_tags, is_clear_intent  # noqa: E402
 from labels import NO_TAG, Labels, decode_slots, tag_pieces, tag_transitions  # noqa: E402
 from model import Encoder, Pointwise, Shape, Understander, set_quantised  # noqa: E402
 from quantise import quantise_rows, quantise_weight  # noqa: E402
+from reading import read_bundle  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode, prune  # noqa: E402
 
 LETTERS = [*"abcdefghijklmnopqrstuvwxyz0123456789.,"]
@@ -278,7 +279,7 @@ def test_a_bundle_read_back_is_the_model_that_was_written(tmp_path):
         self_test_lines=["turn on the light"],
     )
     write_bundle(tmp_path / "x", contents, 10**6)
-    read = read_intent_bundle(tmp_path / "x")
+    read = read_bundle(tmp_path / "x")
     assert (read.pieces, read.labels, read.calibration) == (PIECES, LABELS, calibration)
     assert np.array_equal(read.labels.transitions, transitions)
     lines = encode(tokenizer, ["turn on the light", "at seven"])
