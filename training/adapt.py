@@ -20,7 +20,7 @@ import matplotlib
 import numpy as np
 import torch
 
-from bundle import write_bundle
+from bundle import Untested, write_bundle
 from data import OUT_OF_SCOPE, Example, normalise
 from evaluate import BINS, Calibration, assess, probabilities, run
 from finetune import TOKENS_PER_BATCH, Schedule, finetune
@@ -221,7 +221,10 @@ def main() -> None:
         self_test_lines=[e.text for e in task.valid],
         licence="yours",
     )
-    size = write_bundle(arguments.bundle, contents, SIZE_LIMIT)
+    try:
+        size = write_bundle(arguments.bundle, contents, SIZE_LIMIT)
+    except Untested as error:
+        parser.exit(65, f"adapt: {error}; see {arguments.bundle.name}-report/report.md\n")
     quality = figures["valid_int8"]
     print(
         f"{arguments.bundle}: {size:,} bytes; intent accuracy {quality['intent_accuracy']:.1%}, "

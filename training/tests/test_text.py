@@ -204,6 +204,9 @@ def models(tmp_path_factory) -> Path:
     shape = Shape(len(PIECES), groups=4, layers=2, hidden=32, heads=4, feed_forward=64)
     labels = Labels.of(["light_on"], ["room"])
     model = Understander(Encoder(shape), len(labels.intents), len(labels.tags))
+    # Clear answers, or nothing tests it.
+    torch.nn.init.normal_(model.intent.weight)
+    model.slots.bias.data[0] = 100.0
     folder = tmp_path_factory.mktemp("models")
     fitted = Calibration(1.0, recognized=0.0, not_recognized=0.0, slots_temperature=1.0)
     contents = IntentContents(
