@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,9 @@ from intent_bundle import IntentContents  # noqa: E402
 from labels import Labels  # noqa: E402
 from made_up import LETTERS, WORDS, write  # noqa: E402
 from model import Encoder, Shape, Understander, set_quantised  # noqa: E402
+from qa_bundle import is_clear_answer  # noqa: E402
 from reading import read_bundle  # noqa: E402
-from text_answers import LONGEST_ANSWER, answer, best_span, overlap  # noqa: E402
+from text_answers import LONGEST_ANSWER, Answer, AnswerCalibration, answer, best_span, overlap  # noqa: E402
 from text_bundle import read_text_bundle  # noqa: E402
 from text_cloze import clozes, phrases  # noqa: E402
 from text_data import Question, TextData, unanswerable  # noqa: E402
@@ -121,6 +123,15 @@ def test_the_best_span_is_legal():
     assert best_span(window, logits)[0] == 5, "one word too long"
     logits[5 + LONGEST_ANSWER, 1] = 6
     assert best_span(window, logits)[:3] == (10, 1, LONGEST_ANSWER)
+
+
+def test_an_answer_that_hovers_tests_nothing():
+    best, fitted = Answer(0, 3, 9, margin=4.0, runner_up=1.0, windows=[]), AnswerCalibration(1.0, 0.0)
+    assert is_clear_answer(best, [replace(best, margin=4.1)], fitted)
+    for nudged in (replace(best, margin=3.0), replace(best, start=4)):
+        assert not is_clear_answer(best, [best, nudged], fitted)
+    assert not is_clear_answer(replace(best, margin=0.1), [], fitted)
+    assert not is_clear_answer(replace(best, runner_up=0.1), [], fitted)
 
 
 def test_overlap_is_that_of_squad():
