@@ -20,10 +20,11 @@ import matplotlib
 import numpy as np
 import torch
 
-from bundle import Contents, write_bundle
+from bundle import Untested, write_bundle
 from data import OUT_OF_SCOPE, Example, normalise
 from evaluate import BINS, Calibration, assess, probabilities, run
 from finetune import TOKENS_PER_BATCH, Schedule, finetune
+from intent_bundle import IntentContents
 from model import Understander
 from reading import read_bundle
 from tasks import Task, make_task
@@ -209,18 +210,21 @@ def main() -> None:
         intent=figures["valid_int8"]["intent_accuracy"],
         f1=figures["valid_int8"]["slot_f1"],
     )
-    contents = Contents(
-        arguments.bundle.name,
-        "small",
-        model,
-        tokenizer,
-        labels,
-        calibration,
-        card,
+    contents = IntentContents(
+        name=arguments.bundle.name,
+        size="small",
+        model=model,
+        tokenizer=tokenizer,
+        labels=labels,
+        calibration=calibration,
+        card=card,
         self_test_lines=[e.text for e in task.valid],
         licence="yours",
     )
-    size = write_bundle(arguments.bundle, contents, SIZE_LIMIT)
+    try:
+        size = write_bundle(arguments.bundle, contents, SIZE_LIMIT)
+    except Untested as error:
+        parser.exit(65, f"adapt: {error}; see {arguments.bundle.name}-report/report.md\n")
     quality = figures["valid_int8"]
     print(
         f"{arguments.bundle}: {size:,} bytes; intent accuracy {quality['intent_accuracy']:.1%}, "

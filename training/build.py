@@ -16,13 +16,14 @@ import torch
 from tokenizers import Tokenizer
 
 import data
-from bundle import Contents, write_bundle
+from bundle import write_bundle
 from card import render_card
 from distil import distil
 from evaluate import assess
 from finetune import Schedule, Teacher, finetune, share_encoder
 from home_assistant import home_assistant
 from initialise import initialise, input_moments, load_teacher, start_smaller
+from intent_bundle import IntentContents
 from model import Encoder, Shape, Understander
 from reading import read_bundle
 from recipe import Recipe, recipes, sizes
@@ -197,7 +198,15 @@ class Build:
         tokenizer = build_tokenizer(pieces)
         figures, calibration, labels = assess(model, tokenizer, task)
         card = render_card(figures, recipe, task, len(pieces))
-        contents = Contents(recipe.name, recipe.size, model, tokenizer, labels, calibration, card)
+        contents = IntentContents(
+            name=recipe.name,
+            size=recipe.size,
+            model=model,
+            tokenizer=tokenizer,
+            labels=labels,
+            calibration=calibration,
+            card=card,
+        )
         size = write_bundle(folder, contents, recipe.limit)
         return {**figures, "bundle_bytes": size}
 

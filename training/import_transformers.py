@@ -6,8 +6,9 @@ CHECKPOINT is a folder of `save_pretrained`: config.json, model.safetensors or p
 vocab.txt. The head decides the task: sequence classification becomes `intent`, token classification (labels O, B-x and
 I-x) `slots`, question answering `qa`. Needs `transformers` for nothing: the files are read as they are.
 
---valid calibrates confidence and thresholds of intents on labelled lines; without it the temperature is 1 and the
-thresholds are those of UNCALIBRATED.
+--valid calibrates confidence and thresholds of intents on labelled lines. Without it, and for answers, confidence is not
+calibrated: the temperatures are 1, the thresholds of intents those of UNCALIBRATED, and words answer a question as soon as
+they score above "no answer".
 """
 
 import argparse
@@ -20,14 +21,22 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from bundle import Contents, write_bundle
+from bundle import Untested, write_bundle
 from data import OUT_OF_SCOPE, read_examples
 from evaluate import Calibration, calibrate, run
+from intent_bundle import IntentContents
 from labels import OUTSIDE, Labels
 from model import Encoder, Pointwise, Shape, Understander
+from qa_bundle import AnswerContents
+from text_answers import AnswerCalibration
+from text_input import LEAST_TOKENS, TokenTypes
+from text_model import AnswerModel
 from vocabulary import build_tokenizer, encode
 
+SEGMENTS = TokenTypes(cases=False, passage_offset=1)
+"""Of every checkpoint that reads pairs: the question has type 0, the passage 1."""
 UNCALIBRATED = Calibration(1.0, recognized=0.8, not_recognized=0.4, slots_temperature=1.0)
+UNCALIBRATED_ANSWERS = AnswerCalibration(temperature=1.0, threshold=0.0)
 SIZE_LIMIT = 256_000_000
 CARD = """\
 # {name}
@@ -45,9 +54,7 @@ class Refused(Exception):
 class Checkpoint:
     """A checkpoint in our form."""
 
-    model: Understander
-    answers: Pointwise | None
-    """The start and end head of question answering."""
+    model: Understander | AnswerModel
     head: str
     labels: list[str]
 
@@ -64,11 +71,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     weights = _Weights(_read_weights(folder))
     encoder = _encoder(config, weights)
     labels = [config["id2label"][str(i)] for i in range(len(config["id2label"]))] if "id2label" in config else []
-    answers = None
     architecture = (config.get("architectures") or ["none"])[0]
     if architecture == "SqueezeBertForQuestionAnswering":
-        head, model, answers = "question answering", Understander(encoder, 1, 0), weights.dense("qa_outputs")
+        head, model = "question answering", AnswerModel(encoder, weights.dense("qa_outputs"))
         encoder.embedding.segments = nn.Parameter(weights.segments())
+        _check_reads_pairs(encoder)
     elif architecture == "SqueezeBertForSequenceClassification":
         head, model = "sequence classification", Understander(encoder, 1, 0)
         model.pooler, model.intent = weights.dense("transformer.pooler.dense"), weights.dense("classifier")
@@ -82,7 +89,17 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             f"config.json: the architecture {architecture!r} has no head that a bundle can hold; save a SqueezeBert for "
             "SequenceClassification, TokenClassification or QuestionAnswering"
         )
-    return Checkpoint(model.eval(), answers, head, labels)
+    return Checkpoint(model.eval(), head, labels)
+
+
+def _check_reads_pairs(encoder: Encoder) -> None:
+    types, longest = len(encoder.embedding.segments), encoder.shape.max_tokens
+    if types <= SEGMENTS.passage_offset:
+        raise Refused(f"config.json: type_vocab_size is {types}; a question and its passage need two")
+    if longest < LEAST_TOKENS:
+        raise Refused(
+            f"config.json: max_position_embeddings is {longest}; a question and a part of its passage need {LEAST_TOKENS}"
+        )
 
 
 class _Weights:
@@ -207,41 +224,61 @@ def convert(folder: Path, target: Path, valid: Path | None) -> int:
     """Writes the bundle; returns its size in bytes."""
     checkpoint = read_checkpoint(folder)
     tokenizer, pieces = read_tokenizer(folder)
-    shape = checkpoint.model.encoder.shape
-    if pieces > shape.vocabulary:
-        raise Refused(f"the tokenizer has {pieces} wordpieces, the embedding only {shape.vocabulary} rows")
-    is_intent, is_slots = checkpoint.head == "sequence classification", checkpoint.head == "token classification"
-    intents = checkpoint.labels if is_intent else []
+    rows = checkpoint.model.encoder.shape.vocabulary
+    if pieces > rows:
+        raise Refused(f"the tokenizer has {pieces} wordpieces, the embedding only {rows} rows")
+    if isinstance(checkpoint.model, AnswerModel):
+        contents = _answer_contents(target.name, checkpoint, tokenizer)
+    else:
+        contents = _intent_contents(target.name, checkpoint, tokenizer, valid)
+    try:
+        return write_bundle(target, contents, SIZE_LIMIT)
+    except Untested as error:
+        raise Refused(f"{folder}: {error}") from error
+
+
+def _answer_contents(name: str, checkpoint: Checkpoint, tokenizer: Tokenizer) -> AnswerContents:
+    how = "The probability of an answer is not calibrated: temperature 1, threshold 0."
+    return AnswerContents(
+        **_common(name, checkpoint, tokenizer, how), calibration=UNCALIBRATED_ANSWERS, token_types=SEGMENTS
+    )
+
+
+def _intent_contents(name: str, checkpoint: Checkpoint, tokenizer: Tokenizer, valid: Path | None) -> IntentContents:
+    has_intents = checkpoint.head == "sequence classification"
+    intents, tags = (checkpoint.labels, [OUTSIDE]) if has_intents else ([], checkpoint.labels)
     if OUT_OF_SCOPE in intents[:-1]:
         raise Refused(f"config.json: the label {OUT_OF_SCOPE!r} must be the last, it stands for out of scope")
-    labels = Labels(intents, checkpoint.labels if is_slots else [OUTSIDE])
+    labels = Labels(intents, tags)
     calibration, how = UNCALIBRATED, "Confidence is not calibrated: give labelled lines with --valid."
-    if valid is not None and is_intent:
+    if valid is not None and has_intents:
         examples = [e for e in read_examples(valid) if e.intent in intents[: labels.in_scope]]
         logits = run(checkpoint.model, encode(tokenizer, [e.text for e in examples]), quantised=True)
         calibration = calibrate(labels, examples, logits)
         how = f"Confidence is calibrated on {len(examples)} lines of {valid.name}."
+    common = _common(name, checkpoint, tokenizer, how)
+    return IntentContents(**common, calibration=calibration, labels=labels, has_intents=has_intents)
+
+
+def _common(name: str, checkpoint: Checkpoint, tokenizer: Tokenizer, how: str) -> dict:
+    """What bundles of every head have; `how` says what their confidence is worth."""
+    shape = checkpoint.model.encoder.shape
     card = CARD.format(
-        name=target.name,
+        name=name,
         head=checkpoint.head,
         layers=shape.layers,
         hidden=shape.hidden,
-        pieces=pieces,
+        pieces=tokenizer.get_vocab_size(),
         calibration=how,
     )
-    contents = Contents(
-        target.name,
-        _size_class(shape),
-        checkpoint.model,
-        tokenizer,
-        labels,
-        calibration,
-        card,
-        licence="as the checkpoint's",
-        tasks=["intent"] if is_intent else ["slots"] if is_slots else ["qa"],
-        answers=checkpoint.answers,
-    )
-    return write_bundle(target, contents, SIZE_LIMIT)
+    return {
+        "name": name,
+        "size": _size_class(shape),
+        "model": checkpoint.model,
+        "tokenizer": tokenizer,
+        "card": card,
+        "licence": "as the checkpoint's",
+    }
 
 
 def _size_class(shape: Shape) -> str:

@@ -1,4 +1,4 @@
-"""A bundle back as a model, to go on training from it or to measure it here.
+"""A bundle back as a model, to go on training from it or to measure it here: what is in every bundle, and intents.
 
 The weights come out as the integers times their scales; quantised again they give the same integers, because the
 largest of each channel or row stays the largest.
@@ -18,22 +18,6 @@ from tokenizers import Tokenizer
 from evaluate import Calibration
 from labels import Labels
 from model import Encoder, Pointwise, Shape, Understander
-from vocabulary import build_tokenizer
-
-
-@dataclass
-class Bundle:
-    """What a bundle holds, as far as training needs it."""
-
-    model: Understander
-    pieces: list[str]
-    labels: Labels
-    calibration: Calibration
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer over its pieces."""
-        return build_tokenizer(self.pieces)
 
 
 class Constants:
@@ -64,40 +48,75 @@ class Constants:
         into.bias.data.copy_(self.constants[f"{at}/bias"])
 
 
-def read_bundle(folder: Path) -> Bundle:
-    """Reads a bundle that `write_bundle` wrote."""
+@dataclass
+class Stored:
+    """What every bundle holds."""
+
+    folder: Path
+    manifest: dict
+    labels: dict
+    calibration: dict
+    tokenizer: Tokenizer
+    encoder: Encoder
+
+    def head(self, task: str) -> Constants:
+        """The head of a task."""
+        return Constants(self.folder / f"heads/{task}.onnx")
+
+
+def read_stored(folder: Path) -> Stored:
+    """Reads what is in every bundle that `write_bundle` wrote."""
     manifest = tomllib.loads((folder / "manifest.toml").read_text(encoding="utf-8"))
-    labels_file = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
-    calibration = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
-    vocabulary = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    encoder = read_encoder(Constants(folder / "encoder.onnx"), manifest["max_tokens"])
-    has_slots = "slots" in manifest["tasks"]
-    transitions = labels_file.get("transitions")
-    labels = Labels(
-        labels_file["intents"], labels_file["tags"], None if transitions is None else np.array(transitions)
+    labels, calibration = (
+        json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("labels", "calibration")
     )
-    model = Understander(encoder, len(labels.intents), len(labels.tags) if has_slots else 0)
-    intent_head = Constants(folder / "heads/intent.onnx")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    encoder = _read_encoder(Constants(folder / "encoder.onnx"), manifest["max_tokens"])
+    return Stored(folder, manifest, labels, calibration, tokenizer, encoder)
+
+
+@dataclass
+class Bundle:
+    """What a bundle of intents, with slots or without, holds as far as training needs it."""
+
+    model: Understander
+    tokenizer: Tokenizer
+    labels: Labels
+    calibration: Calibration
+
+    @property
+    def pieces(self) -> list[str]:
+        """The wordpieces in the order of their ids."""
+        vocabulary = self.tokenizer.get_vocab()
+        return sorted(vocabulary, key=vocabulary.get)
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Reads a bundle of intents."""
+    stored = read_stored(folder)
+    labels = read_labels(stored.labels["intents"], stored.labels)
+    has_slots = "slots" in stored.manifest["tasks"]
+    model = Understander(stored.encoder, len(labels.intents), len(labels.tags) if has_slots else 0)
+    intent_head = stored.head("intent")
     model.intent = intent_head.layer("intent/classifier")
     if "intent/pooler" in intent_head.groups:
         model.pooler = intent_head.layer("intent/pooler")
     if has_slots:
-        model.slots = Constants(folder / "heads/slots.onnx").layer("slots/classifier")
-    intent = calibration["intent"]
-    return Bundle(
-        model,
-        sorted(vocabulary, key=vocabulary.get),
-        labels,
-        Calibration(
-            intent["temperature"],
-            intent["recognized"],
-            intent["not_recognized"],
-            calibration["slots"]["temperature"],
-        ),
+        model.slots = stored.head("slots").layer("slots/classifier")
+    intent, slots = stored.calibration["intent"], stored.calibration["slots"]
+    calibration = Calibration(
+        intent["temperature"], intent["recognized"], intent["not_recognized"], slots["temperature"]
     )
+    return Bundle(model, stored.tokenizer, labels, calibration)
 
 
-def read_encoder(graph: Constants, max_tokens: int) -> Encoder:
+def read_labels(intents: list[str], stored: dict) -> Labels:
+    """The labels of a head that tags words, beside those of intents."""
+    transitions = stored.get("transitions")
+    return Labels(intents, stored["tags"], None if transitions is None else np.array(transitions))
+
+
+def _read_encoder(graph: Constants, max_tokens: int) -> Encoder:
     """The encoder of a bundle."""
     words = graph.constants["encoder/embedding/words"].float() * graph.constants["encoder/embedding/scales"]
     layers = len({name.split("/")[1] for name in graph.groups})

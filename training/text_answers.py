@@ -8,19 +8,20 @@ import re
 import string
 from collections import Counter
 from dataclasses import dataclass, replace
+from math import tanh
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from batches import pad
 from evaluate import fit_temperature
 from model import set_quantised
 from text_cloze import SENTENCE
 from text_data import Question, TextData, unanswerable
-from text_input import MAX_TOKENS, Typed, Window, encode_texts, pad_types, windows
-from text_lines import Asked
-from text_model import TextModel, ask
+from text_input import CASES, MAX_TOKENS, TokenTypes, Typed, Window, encode_texts, pad_types, windows
+from text_model import AnswerModel, TextModel, ask
 from text_targets import embed
 
 LONGEST_ANSWER = 20
@@ -55,14 +56,17 @@ def best_span(window: Window, logits: np.ndarray) -> tuple[float, int, int, floa
 
 
 @torch.no_grad()
-def answer(model: TextModel, reader: Tokenizer, question: str, passages: list[str]) -> Answer:
+def answer(
+    model: AnswerModel | TextModel, reader: Tokenizer, question: str, passages: list[str], types: TokenTypes = CASES
+) -> Answer:
     """The best answer in any passage, with the arithmetic that the model is set to."""
-    read = [(index, window) for index, passage in enumerate(passages) for window in windows(reader, question, passage)]
+    longest = model.encoder.shape.max_tokens
+    read = [(i, window) for i, text in enumerate(passages) for window in windows(reader, question, text, types, longest)]
     best, lost = None, -np.inf
     for at in range(0, len(read), WINDOWS_PER_BATCH):
         part = read[at : at + WINDOWS_PER_BATCH]
-        asked = Asked([window for _, window in part], [])
-        hidden, _ = model.hidden(asked, list(range(len(part))))
+        asked = [window for _, window in part]
+        hidden = model.encoder(*pad(asked), pad_types(asked))[-1]
         for (index, window), logits in zip(part, ask(model.answers, hidden).numpy(), strict=True):
             score, first, last, next_best = best_span(window, logits)
             if best is None or score > best[0]:
@@ -74,6 +78,21 @@ def answer(model: TextModel, reader: Tokenizer, question: str, passages: list[st
     # Whole words, though the scores may point into them.
     start, end = window.word_spans[window.words[first]][0], window.word_spans[window.words[last]][1]
     return Answer(index, start, end, score - null, score - lost, [w for _, w in read])
+
+
+@dataclass
+class AnswerCalibration:
+    """What a margin means, as calibration.json has it."""
+
+    temperature: float
+    threshold: float
+
+    def probability(self, margin: float) -> float:
+        """That the words answer the question: sigmoid((margin - threshold) / temperature), of any margin."""
+        return (1 + tanh((margin - self.threshold) / self.temperature / 2)) / 2
+
+    def as_json(self) -> dict:
+        return {"qa": {"temperature": self.temperature, "threshold": self.threshold}}
 
 
 def words_of(text: str) -> list[str]:

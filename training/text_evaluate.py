@@ -16,6 +16,7 @@ from data import Example, Slot, read_examples
 from evaluate import TRANSITION_WEIGHTS, calibration_error, fit_temperature, probabilities
 from labels import Labels, decode_slots, tag_pieces, tag_transitions
 from model import Encoder, set_quantised
+from text_answers import AnswerCalibration
 from text_data import TextData
 from text_input import Typed, encode_texts, pad_types
 from text_lines import Lines
@@ -52,14 +53,13 @@ class TextCalibration:
     sentiment_temperature: float
     entities_temperature: float
     outside_bias: float
-    qa_temperature: float
-    qa_threshold: float
+    qa: AnswerCalibration
 
     def as_json(self) -> dict:
         return {
             "sentiment": {"temperature": self.sentiment_temperature},
             "entities": {"temperature": self.entities_temperature, "outside_bias": self.outside_bias},
-            "qa": {"temperature": self.qa_temperature, "threshold": self.qa_threshold},
+            **self.qa.as_json(),
         }
 
 

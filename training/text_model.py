@@ -1,4 +1,4 @@
-"""The model of the text tasks: one encoder, a head for each task.
+"""The models of the text tasks: one encoder, a head for each task.
 
 Sentiment is read from the mean over all tokens, entities from every token, answers as a start and an end per token. The
 embedding has no head: it is the mean over all tokens itself, at length one.
@@ -12,6 +12,15 @@ from batches import pad
 from model import Encoder, Pointwise
 from text_input import TOKEN_TYPES, pad_types
 from text_lines import Asked, Lines
+
+
+class AnswerModel(nn.Module):
+    """An encoder that knows token types, with the start and end of an answer as its one head."""
+
+    def __init__(self, encoder: Encoder, answers: Pointwise):
+        super().__init__()
+        self.encoder = encoder
+        self.answers = answers
 
 
 class TextModel(nn.Module):

@@ -17,13 +17,14 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from bundle import write_bundle
 from initialise import load_teacher
 from labels import Labels
 from model import Encoder
 from reading import read_bundle
 from recipe import Recipe
-from text_answers import answer_margins, best_sentence_margins
-from text_bundle import TextContents, write_text_bundle
+from text_answers import AnswerCalibration, answer_margins, best_sentence_margins
+from text_bundle import TextContents
 from text_card import render_text_card
 from text_data import TextData
 from text_evaluate import (
@@ -227,8 +228,7 @@ class TextStages:
             temperature,
             entities_temperature(labels, named, examples),
             bias,
-            margins.temperature(threshold),
-            threshold,
+            AnswerCalibration(margins.temperature(threshold), threshold),
         )
         return figures, labels, calibration
 
@@ -238,7 +238,14 @@ class TextStages:
         pieces = self.start.pieces
         card = render_text_card(figures, recipe, len(pieces), self.data)
         contents = TextContents(
-            recipe.name, recipe.size, self.student, self.reader, self.sentiments, labels, calibration, card
+            name=recipe.name,
+            size=recipe.size,
+            model=self.student,
+            tokenizer=self.reader,
+            sentiments=self.sentiments,
+            labels=labels,
+            calibration=calibration,
+            card=card,
         )
-        size = write_text_bundle(folder, contents, recipe.limit)
+        size = write_bundle(folder, contents, recipe.limit)
         return {**figures, "calibration": calibration.as_json(), "bundle_bytes": size}

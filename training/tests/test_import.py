@@ -1,6 +1,8 @@
 """Checkpoints that transformers itself saves, with random weights and every head, against the bundles made of them."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from transformers import (
+    BertTokenizer,
     SqueezeBertConfig,
     SqueezeBertForQuestionAnswering,
     SqueezeBertForSequenceClassification,
@@ -17,9 +20,21 @@ from transformers import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from import_transformers import Refused, convert, read_checkpoint  # noqa: E402
+from import_transformers import (  # noqa: E402
+    SEGMENTS,
+    UNCALIBRATED_ANSWERS,
+    Refused,
+    convert,
+    read_checkpoint,
+    read_tokenizer,
+)
 from model import set_quantised  # noqa: E402
+from qa_bundle import is_clear_answer  # noqa: E402
+from text_answers import answer, best_span  # noqa: E402
+from text_input import windows  # noqa: E402
 from vocabulary import SPECIAL  # noqa: E402
+
+PROGRAM = os.environ.get("INTENTD_PROGRAM")
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 PIECES = [*SPECIAL, *LETTERS, *(f"##{c}" for c in LETTERS), "light", "turn", "on", "the", "kitchen"]
@@ -29,6 +44,12 @@ HEADS = {
     SqueezeBertForQuestionAnswering: {},
 }
 TOKENS = 24
+PASSAGES = [
+    "the light in the kitchen is on",
+    "Turn it on: the Lamp of the hall, built in 1911 by Ada Keller, stands on the table.",
+    "The light of the hall burns at night. " * 4,
+]
+QUESTIONS = ["what is on", "Who built the Lamp?", "when does the light burn in the kitchen of the inn, and how long"]
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -50,13 +71,14 @@ def saved(folder: Path, kind: type, **changes) -> torch.nn.Module:
     }
     torch.manual_seed(5)
     model = kind(SqueezeBertConfig(**settings)).eval()
-    # As initialised every bias is 0 and the layers hardly differ from the identity, which would hide mistakes.
+    # As initialised every bias is 0 and the layers hardly differ from the identity, which would hide mistakes; and no
+    # word answers a question better than its neighbour.
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
             elif "embeddings" not in name:
-                parameter.mul_(3)
+                parameter.mul_(30 if name == "qa_outputs.weight" else 3)
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     return model
@@ -75,7 +97,8 @@ def test_import_agrees_with_transformers(tmp_path, kind):
         hidden.append(ours.model.encoder(ids, None, segments if segments.any() else None)[-1])
         set_quantised(ours.model, False)
         if kind is SqueezeBertForQuestionAnswering:
-            logits = ours.answers(ours.answers.prepare(hidden[0]))
+            head = ours.model.answers
+            logits = head(head.prepare(hidden[0]))
             wanted = torch.stack([theirs.start_logits, theirs.end_logits], -1)
         else:
             intent, tags = ours.model.read(hidden[0], None)
@@ -109,6 +132,88 @@ def test_the_bundle_computes_what_the_checkpoint_does(tmp_path, kind):
     )
     assert np.abs(logits[0] - wanted).max() <= 0.15 * np.abs(wanted).max()
     assert f'tasks = ["{task}"]' in (tmp_path / "bundle/manifest.toml").read_text()
+
+
+@pytest.mark.parametrize(("cased", "longest"), [(False, 512), (True, 512), (False, 90)])
+def test_answers_to_questions_are_those_of_the_checkpoint(tmp_path, cased, longest):
+    checkpoint, bundle = tmp_path / "checkpoint", tmp_path / "bundle"
+    saved(checkpoint, SqueezeBertForQuestionAnswering, max_position_embeddings=longest)
+    (checkpoint / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": not cased}))
+    convert(checkpoint, bundle, None)
+    assert "not calibrated" in (bundle / "CARD.md").read_text()
+    assert json.loads((bundle / "labels.json").read_text())["token_types"] == {"cases": False, "passage_offset": 1}
+    assert json.loads((bundle / "calibration.json").read_text()) == {"qa": {"temperature": 1.0, "threshold": 0.0}}
+    vectors = [json.loads(line) for line in (bundle / "selftest.jsonl").read_text().splitlines()]
+    # What a pair of texts that fits is to transformers.
+    theirs, compared = BertTokenizer(str(checkpoint / "vocab.txt"), do_lower_case=not cased), 0
+    for vector in vectors:
+        read = [(window["input_ids"], window["segment_ids"]) for window in vector["windows"]]
+        assert all(len(ids) == len(types) <= longest for ids, types in read)
+        pairs = [theirs(vector["question"], passage) for passage in vector["passages"]]
+        if all(len(pair["input_ids"]) <= longest for pair in pairs):
+            assert read == [(pair["input_ids"], pair["token_type_ids"]) for pair in pairs]
+            compared += 1
+    assert compared > 0 or longest < 512
+    check_vectors(checkpoint, bundle, vectors)
+    agrees(checkpoint, bundle, tmp_path)
+
+
+def check_vectors(checkpoint: Path, bundle: Path, vectors: list[dict]) -> None:
+    """ONNX Runtime gives the same answers within the daemon's tolerance."""
+    encoder, head = (onnxruntime.InferenceSession(bundle / name) for name in ("encoder.onnx", "heads/qa.onnx"))
+    reader, shape = read_tokenizer(checkpoint)[0], read_checkpoint(checkpoint).model.encoder.shape
+    for vector in vectors:
+        found = []
+        for number, passage in enumerate(vector["passages"]):
+            for window in windows(reader, vector["question"], passage, SEGMENTS, shape.max_tokens):
+                inputs = {"input_ids": np.array([window.ids]), "segment_ids": np.array([window.types])}
+                logits = head.run(None, {"hidden": encoder.run(None, inputs)[0]})[0][0].T
+                score, first, last, _ = best_span(window, logits)
+                start, end = window.word_spans[window.words[first]][0], window.word_spans[window.words[last]][1]
+                found.append((score, score - logits[0].sum(), number, start, end))
+        _, margin, *span = max(found)
+        assert UNCALIBRATED_ANSWERS.probability(margin) == pytest.approx(vector["score"], abs=0.03)
+        assert span == [vector["passage"], vector["start"], vector["end"]]
+
+
+def agrees(checkpoint: Path, bundle: Path, scratch: Path) -> None:
+    """The daemon's program, where there is one, opens the bundle and gives the answers that Python finds."""
+    if PROGRAM is None:
+        return
+    subprocess.run([PROGRAM, "model", "verify", str(bundle)], check=True, stdout=subprocess.DEVNULL)
+    asked = [(question, passage) for question in QUESTIONS for passage in PASSAGES]
+    data, told = scratch / "questions.jsonl", scratch / "answers.jsonl"
+    data.write_text("".join(json.dumps({"question": q, "passage": p, "answers": []}) + "\n" for q, p in asked))
+    command = [PROGRAM, "eval", "--task", "qa", "--bundle", str(bundle), "--data", str(data), "--predictions", str(told)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    model, (reader, _) = read_checkpoint(checkpoint).model, read_tokenizer(checkpoint)
+    set_quantised(model, True)
+    compared = 0
+    for (question, passage), line in zip(asked, told.read_text().splitlines(), strict=True):
+        one, best = json.loads(line), answer(model, reader, question, [passage], SEGMENTS)
+        score = UNCALIBRATED_ANSWERS.probability(best.margin)
+        if is_clear_answer(best, [], UNCALIBRATED_ANSWERS):
+            assert one["answer"] == (passage[best.start : best.end] if score >= 0.5 else ""), (one, best)
+            assert one["score"] == pytest.approx(score, abs=0.03), (one, best)
+            compared += 1
+    assert compared >= 3
+
+
+def test_a_model_that_prefers_no_words_is_refused(tmp_path):
+    model = saved(tmp_path / "checkpoint", SqueezeBertForQuestionAnswering)
+    with torch.no_grad():
+        model.qa_outputs.weight.zero_()
+    model.save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(Refused, match="no question"):
+        convert(tmp_path / "checkpoint", tmp_path / "bundle", None)
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize(("key", "value"), [("type_vocab_size", 1), ("max_position_embeddings", 83)])
+def test_a_model_that_cannot_read_a_question_beside_a_passage_is_refused(tmp_path, key, value):
+    saved(tmp_path, SqueezeBertForQuestionAnswering, **{key: value})
+    with pytest.raises(Refused, match=key):
+        read_checkpoint(tmp_path)
 
 
 def test_other_groups_are_taken_from_the_configuration(tmp_path):

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,15 @@ import text_evaluate  # noqa: E402
 import text_lines  # noqa: E402
 import text_stages  # noqa: E402
 import text_train  # noqa: E402
-from bundle import Contents, write_bundle  # noqa: E402
+from bundle import write_bundle  # noqa: E402
 from evaluate import Calibration  # noqa: E402
+from intent_bundle import IntentContents  # noqa: E402
 from labels import Labels  # noqa: E402
 from made_up import LETTERS, WORDS, write  # noqa: E402
 from model import Encoder, Shape, Understander, set_quantised  # noqa: E402
+from qa_bundle import is_clear_answer  # noqa: E402
 from reading import read_bundle  # noqa: E402
-from text_answers import LONGEST_ANSWER, answer, best_span, overlap  # noqa: E402
+from text_answers import LONGEST_ANSWER, Answer, AnswerCalibration, answer, best_span, overlap  # noqa: E402
 from text_bundle import read_text_bundle  # noqa: E402
 from text_cloze import clozes, phrases  # noqa: E402
 from text_data import Question, TextData, unanswerable  # noqa: E402
@@ -122,6 +125,15 @@ def test_the_best_span_is_legal():
     assert best_span(window, logits)[:3] == (10, 1, LONGEST_ANSWER)
 
 
+def test_an_answer_that_hovers_tests_nothing():
+    best, fitted = Answer(0, 3, 9, margin=4.0, runner_up=1.0, windows=[]), AnswerCalibration(1.0, 0.0)
+    assert is_clear_answer(best, [replace(best, margin=4.1)], fitted)
+    for nudged in (replace(best, margin=3.0), replace(best, start=4)):
+        assert not is_clear_answer(best, [best, nudged], fitted)
+    assert not is_clear_answer(replace(best, margin=0.1), [], fitted)
+    assert not is_clear_answer(replace(best, runner_up=0.1), [], fitted)
+
+
 def test_overlap_is_that_of_squad():
     assert overlap("The two sisters.", "two sisters") == 1
     assert overlap("two brothers", "two sisters") == 0.5
@@ -203,9 +215,21 @@ def models(tmp_path_factory) -> Path:
     shape = Shape(len(PIECES), groups=4, layers=2, hidden=32, heads=4, feed_forward=64)
     labels = Labels.of(["light_on"], ["room"])
     model = Understander(Encoder(shape), len(labels.intents), len(labels.tags))
+    # Clear answers, or nothing tests it.
+    torch.nn.init.normal_(model.intent.weight)
+    model.slots.bias.data[0] = 100.0
     folder = tmp_path_factory.mktemp("models")
     fitted = Calibration(1.0, recognized=0.0, not_recognized=0.0, slots_temperature=1.0)
-    write_bundle(folder / "home-en", Contents("home-en", "small", model, build_tokenizer(PIECES), labels, fitted, "card"), 10**6)
+    contents = IntentContents(
+        name="home-en",
+        size="small",
+        model=model,
+        tokenizer=build_tokenizer(PIECES),
+        labels=labels,
+        calibration=fitted,
+        card="card",
+    )
+    write_bundle(folder / "home-en", contents, 10**6)
     return folder
 
 
