@@ -1,8 +1,6 @@
 """Questions in a bundle: the vectors that test their answers, and the bundle whose one task is `qa`."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,17 +8,13 @@ from tokenizers import Tokenizer
 
 from bundle import CLEAR_LOGIT, CLEAR_SCORE, Contents
 from export import export_token_head
-from model import Encoder, set_quantised
+from model import set_quantised
+from nudge import STEADY_SCORE, nudged
 from text_answers import Answer, AnswerCalibration, answer
 from text_input import TokenTypes
 from text_model import AnswerModel, TextModel
 
 SELF_TEST_LINES = Path(__file__).with_name("selftest-text.jsonl")
-NUDGE = 1e-6
-"""About how far the f32 sums of two engines lie apart, as a share."""
-STEADY_SCORE = 0.01
-"""How far a nudge may move a score, a third of what the daemon allows. How far roundings reach differs from one model to
-another: they moved the margins of a random one of 12 layers by more than 1."""
 
 
 @dataclass(kw_only=True)
@@ -57,12 +51,11 @@ def question_vectors(
     """What the int8 model answers to the self-test's questions, where it does not hover between two answers."""
     lines = self_test_lines("question")
 
-    def answers(nudge: float) -> list[Answer]:
-        with _nudged(model.encoder, nudge):
-            return [answer(model, tokenizer, line["question"], line["passages"], types) for line in lines]
+    def answers() -> list[Answer]:
+        return [answer(model, tokenizer, line["question"], line["passages"], types) for line in lines]
 
     set_quantised(model, True)
-    found = zip(lines, answers(0.0), answers(NUDGE), answers(-NUDGE), strict=True)
+    found = nudged(model.encoder, answers)
     set_quantised(model, False)
     return [
         {
@@ -74,7 +67,7 @@ def question_vectors(
             "start": best.start,
             "end": best.end,
         }
-        for line, best, *others in found
+        for line, (best, others) in zip(lines, found, strict=True)
         if is_clear_answer(best, others, calibration)
     ]
 
@@ -88,15 +81,3 @@ def is_clear_answer(best: Answer, nudged: list[Answer], calibration: AnswerCalib
         and all(abs(calibration.probability(other.margin) - score) <= STEADY_SCORE for other in nudged)
         and all((a.passage, a.start, a.end) == (best.passage, best.start, best.end) for a in nudged)
     )
-
-
-@contextmanager
-def _nudged(encoder: Encoder, nudge: float) -> Iterator[None]:
-    """Other values at the very start, so that other roundings follow."""
-    positions = encoder.embedding.positions
-    before = positions.data
-    positions.data = before * (1 + nudge)
-    try:
-        yield
-    finally:
-        positions.data = before

@@ -10,6 +10,7 @@ from bundle import CLEAR_LOGIT, CLEAR_SCORE, Contents, transitions_json
 from evaluate import probabilities, slots_as_json
 from export import export_intent_head, export_token_head
 from labels import Labels
+from nudge import STEADY_SCORE, nudged
 from qa_bundle import question_vectors, self_test_lines
 from reading import read_labels, read_stored
 from text_answers import AnswerCalibration
@@ -48,17 +49,21 @@ class TextContents(Contents):
 
     def self_test(self) -> list[dict]:
         texts = [line["text"] for line in self_test_lines("text")]
-        answers = run_texts(self.model, self.tokenizer, texts, quantised=True)
-        vectors = [self._text_vector(text, a) for text, a in zip(texts, answers, strict=True)]
+        answers = nudged(self.model.encoder, lambda: run_texts(self.model, self.tokenizer, texts, quantised=True))
+        vectors = [self._text_vector(text, *answer) for text, answer in zip(texts, answers, strict=True)]
         vectors += question_vectors(self.model, self.tokenizer, self.calibration.qa, CASES)
         return [vector for vector in vectors if vector is not None]
 
-    def _text_vector(self, text: str, a: TextLogits) -> dict | None:
-        scores = probabilities(a.sentiment, self.calibration.sentiment_temperature)
-        tags = a.tags[a.encoded.first_piece]
-        tags[:, 0] += self.calibration.outside_bias
+    def _text_vector(self, text: str, a: TextLogits, others: list[TextLogits]) -> dict | None:
+        """None where the model hovers between two answers."""
+        scores, *nudges = (probabilities(b.sentiment, self.calibration.sentiment_temperature) for b in (a, *others))
+        tags, *other_tags = (self._tags(b) for b in (a, *others))
         order, (*_, second, best) = np.sort(tags, axis=1), np.sort(scores)
         if best - second < 2 * CLEAR_SCORE or (order[:, -1] - order[:, -2] < CLEAR_LOGIT).any():
+            return None
+        if any(np.abs(nudge - scores).max() > STEADY_SCORE for nudge in nudges):
+            return None
+        if any((other.argmax(1) != tags.argmax(1)).any() for other in other_tags):
             return None
         return {
             "text": text,
@@ -69,6 +74,11 @@ class TextContents(Contents):
             "entities": slots_as_json(find_entities(self.labels, a, self.calibration.outside_bias)),
             "embedding": [round(float(value), 5) for value in a.embedding],
         }
+
+    def _tags(self, a: TextLogits) -> np.ndarray:
+        tags = a.tags[a.encoded.first_piece]
+        tags[:, 0] += self.calibration.outside_bias
+        return tags
 
 
 def read_text_bundle(folder: Path) -> TextContents:
