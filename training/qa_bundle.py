@@ -52,7 +52,8 @@ def question_vectors(
     lines = self_test_lines("question")
 
     def answers() -> list[Answer]:
-        return [answer(model, tokenizer, line["question"], line["passages"], types) for line in lines]
+        weight = calibration.sentence_weight
+        return [answer(model, tokenizer, line["question"], line["passages"], types, weight) for line in lines]
 
     set_quantised(model, True)
     found = nudged(model.encoder, answers)

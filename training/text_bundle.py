@@ -100,7 +100,7 @@ def read_text_bundle(folder: Path) -> TextContents:
             fitted["sentiment"]["temperature"],
             fitted["entities"]["temperature"],
             fitted["entities"]["outside_bias"],
-            AnswerCalibration(fitted["qa"]["temperature"], fitted["qa"]["threshold"]),
+            AnswerCalibration(**fitted["qa"]),
         ),
         card="",
     )

@@ -1,6 +1,7 @@
 """CARD.md of a text bundle: what the model was made from, how, how well it does, and where not to use it."""
 
 from recipe import Recipe
+from text_answers import SENTENCE_WEIGHT
 from text_data import TextData
 from text_evaluate import EMBEDDED
 
@@ -22,6 +23,7 @@ word (BIO tags, Viterbi over legal sequences), answers as start and end; the emb
 | --- | --- | --- |
 | all-MiniLM-L6-v2 (sentence-transformers) | teacher of embeddings and hidden states; start of the student | Apache-2.0 |
 | sentence polarity v1.0 (Pang and Lee 2005) | sentiment, {sentiment:,} lines | CC BY 4.0 |
+| pros and cons of products (Ganapathibhotla and Liu 2008) | sentiment, {reviews:,} lines | CC BY 4.0 |
 | WNUT17 (Derczynski, Nichols, van Erp, Limsopatham 2017, leondz/emerging_entities_17) | entities, {entities:,} lines | CC BY 4.0 |
 | XQuAD English (Artetxe et al. 2020), train paragraphs | {questions:,} questions; made-up ones on the same paragraphs | CC BY-SA 4.0 |
 | SLURP lm, CLINC wiki, NLU++ and review corpora, plain sentences | distillation | CC BY 3.0 and 4.0 |
@@ -35,7 +37,7 @@ under Apache-2.0; the attributions above belong to them.
 The wordpieces are those of {start}. The layers were fitted to those of all-MiniLM-L6-v2 in closed form, one after the
 other, each on what the student's own layers below make of the text. Then all tasks at once: the labels;{tuned} the
 embeddings and hidden states of all-MiniLM-L6-v2; made-up cloze questions beside the written ones, and questions with the
-passage of another. The last fifth runs in the int8 arithmetic.
+passage of another. The last tenth runs in the int8 arithmetic.
 
 ## Quality
 All on validation splits, where thresholds and the decoding of entities were chosen too: not test figures.
@@ -57,12 +59,13 @@ All on validation splits, where thresholds and the decoding of entities were cho
 - Cosine by set: {cosines}.
 - Probes: logistic regression on ten lines an intent, measured on {embedded} lines of valid; the encoder saw the text of those
   train lines, never an intent.
-- Answers: "answerable or not" is balanced: every question with its own passage and with another one. With the bundle's
+- Answers: the score of words in a sentence has {weight:g} times the cosine of the embeddings of question and sentence added, a weight chosen
+  on valid. "Answerable or not" is balanced: every question with its own passage and with another one. With the bundle's
   threshold the mean F1 over both kinds is {with_threshold} (an unanswered question without answer counts 1).
 
 ## Not good for
 - Languages other than English, and texts beyond {max_tokens} wordpieces (passages are read in windows).
-- Neutral or mixed opinions: it knows positive and negative only, from sentences of film reviews.
+- Neutral or mixed opinions: it knows positive and negative only, from sentences about films and products.
 - Entities that decide anything: it misses more than half of what the labels name, as rare names in tweets are.
 - Questions whose answer matters: it learnt from {questions} of them. Its spans point at a place in the passage to read.
 - Embeddings where those of all-MiniLM-L6-v2 are stored already: near, not the same; do not mix the two in one index.
@@ -85,6 +88,7 @@ def render_text_card(figures: dict, recipe: Recipe, pieces: int, data: TextData)
         title=recipe.title,
         start=recipe.start,
         tuned=TUNED if recipe.tuned_teacher else "",
+        weight=SENTENCE_WEIGHT,
         embedded=EMBEDDED,
         kinds=", ".join(kinds),
         max_tokens=shape.max_tokens,
@@ -95,6 +99,7 @@ def render_text_card(figures: dict, recipe: Recipe, pieces: int, data: TextData)
         groups=shape.groups,
         pieces=pieces,
         sentiment=len(data.sentiment_train),
+        reviews=len(data.reviews_train),
         entities=len(data.entities_labelled),
         questions=len(data.questions_train),
         n_sentiment=len(labels),

@@ -23,7 +23,7 @@ from labels import Labels
 from model import Encoder
 from reading import read_bundle
 from recipe import Recipe
-from text_answers import AnswerCalibration, answer_margins, best_sentence_margins
+from text_answers import SENTENCE_WEIGHT, AnswerCalibration, answer_margins, best_sentence_margins
 from text_bundle import TextContents
 from text_card import render_text_card
 from text_data import TextData
@@ -228,7 +228,7 @@ class TextStages:
             temperature,
             entities_temperature(labels, named, examples),
             bias,
-            AnswerCalibration(margins.temperature(threshold), threshold),
+            AnswerCalibration(margins.temperature(threshold), threshold, SENTENCE_WEIGHT),
         )
         return figures, labels, calibration
 

@@ -142,7 +142,7 @@ def test_answers_to_questions_are_those_of_the_checkpoint(tmp_path, cased, longe
     convert(checkpoint, bundle, None)
     assert "not calibrated" in (bundle / "CARD.md").read_text()
     assert json.loads((bundle / "labels.json").read_text())["token_types"] == {"cases": False, "passage_offset": 1}
-    assert json.loads((bundle / "calibration.json").read_text()) == {"qa": {"temperature": 1.0, "threshold": 0.0}}
+    assert json.loads((bundle / "calibration.json").read_text()) == {"qa": {"temperature": 1.0, "threshold": 0.0, "sentence_weight": 0.0}}
     vectors = [json.loads(line) for line in (bundle / "selftest.jsonl").read_text().splitlines()]
     # What a pair of texts that fits is to transformers.
     theirs, compared = BertTokenizer(str(checkpoint / "vocab.txt"), do_lower_case=not cased), 0

@@ -30,7 +30,7 @@ from made_up import LETTERS, WORDS, write  # noqa: E402
 from model import Encoder, Shape, Understander, set_quantised  # noqa: E402
 from qa_bundle import is_clear_answer  # noqa: E402
 from reading import read_bundle  # noqa: E402
-from text_answers import LONGEST_ANSWER, Answer, AnswerCalibration, answer, best_span, overlap  # noqa: E402
+from text_answers import LONGEST_ANSWER, Answer, AnswerCalibration, answer, best_span, overlap, sentences_of  # noqa: E402
 from text_bundle import read_text_bundle  # noqa: E402
 from text_cloze import clozes, phrases  # noqa: E402
 from text_data import Question, TextData, unanswerable  # noqa: E402
@@ -123,6 +123,32 @@ def test_the_best_span_is_legal():
     assert best_span(window, logits)[0] == 5, "one word too long"
     logits[5 + LONGEST_ANSWER, 1] = 6
     assert best_span(window, logits)[:3] == (10, 1, LONGEST_ANSWER)
+
+
+def test_a_span_stands_in_one_sentence_and_counts_with_its_likeness():
+    window = Window([0] * 46, [], 5, list(range(40)), [(i, i + 1) for i in range(40)], [])
+    logits = np.zeros((46, 2), np.float32)
+    logits[8, 0], logits[17, 1] = 5, 6
+    assert best_span(window, logits)[:3] == (11, 3, 12)
+    assert best_span(window, logits, [(0, 1.0), (10, 3.0), (25, 0.0)])[:3] == (9, 10, 12)
+    assert best_span(window, logits, [(0, 1.0), (10, -3.0), (25, 0.0)])[:3] == (6, 3, 3)
+
+
+def test_a_sentence_ends_where_a_capital_follows():
+    def parts(passage):
+        assert all(passage[start:].startswith(text) for start, text in sentences_of(passage))
+        return [text for _, text in sentences_of(passage)]
+
+    # The daemon splits the same texts alike.
+    assert parts("It is on. The lamp, too!  Why? “No.” said e.g. he.") == [
+        "It is on.",
+        "The lamp, too!",
+        "Why?",
+        "“No.” said e.g. he.",
+    ]
+    assert parts("3.5 litres. \n\t A pump.No space. é") == ["3.5 litres.", "A pump.No space. é"]
+    assert parts(" . A") == [" .", "A"]
+    assert parts("") == [""]
 
 
 def test_an_answer_that_hovers_tests_nothing():

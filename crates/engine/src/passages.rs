@@ -6,14 +6,18 @@
 //! ```
 //!
 //! as long as the encoder takes, and neighbouring windows overlap. The head scores every token as the first and as the
-//! last of the answer; both together at `[CLS]` speak for "no answer here". The best span of all windows answers if it
-//! beats its own window's "no answer" by the bundle's threshold.
+//! last of the answer; both together at `[CLS]` speak for "no answer here". Where the bundle gives sentences a weight, an
+//! answer stands in one of them, which counts by its likeness to the question (`sentences`). The best span of all windows
+//! answers if it beats its own window's "no answer" by the bundle's threshold.
+
+mod sentences;
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use intentd_core::{Answer, AnswerSpan, Effort, Invalid, InvalidKind, ParseError, Question, Task};
 
+use self::sentences::{Sentence, sentences};
 use crate::bundle::AnswerCalibration;
 use crate::model::Sequence;
 use crate::tokenizer::{CodePoints, Tokens};
@@ -42,9 +46,16 @@ const BATCH: usize = 8;
 
 /// A question as the encoder reads it.
 pub(crate) struct Asked {
-    passages: Vec<Tokens>,
+    question: Tokens,
+    passages: Vec<Passage>,
     windows: Vec<Window>,
     tokenize: Duration,
+}
+
+/// A passage in wordpieces, and its sentences; a single one where they do not count.
+struct Passage {
+    tokens: Tokens,
+    sentences: Vec<Sentence>,
 }
 
 /// Part of a passage behind the question.
@@ -62,6 +73,7 @@ struct Candidate {
     /// First and last wordpiece, among those of the passage.
     start: usize,
     end: usize,
+    /// Of start, end and sentence together.
     score: f32,
     /// What the window has for "no answer".
     none: f32,
@@ -85,18 +97,22 @@ impl Worker {
         question: &Question,
         wanted: impl Fn() -> bool,
     ) -> Result<Answer, ParseError> {
-        let asked = self.shared.ask(question)?;
-        let found = self.guarded(|worker| worker.find(question, &asked, wanted));
+        let mut asked = self.shared.ask(question)?;
+        let found = self.guarded(|worker| worker.find(question, &mut asked, wanted));
         found.map_err(ParseError::Internal)?.ok_or(ParseError::DeadlineExceeded)
     }
 
     fn find(
         &mut self,
         question: &Question,
-        asked: &Asked,
+        asked: &mut Asked,
         wanted: impl Fn() -> bool,
     ) -> Result<Option<Answer>, String> {
         let started = Instant::now();
+        let calibration = self.shared.calibration.qa.ok_or("the bundle has no calibration for answers")?;
+        if calibration.sentence_weight > 0.0 && !self.weigh(asked, calibration.sentence_weight, &wanted)? {
+            return Ok(None);
+        }
         let mut best: Option<(usize, Candidate)> = None;
         for batch in asked.windows.chunks(BATCH) {
             if !wanted() {
@@ -113,11 +129,10 @@ impl Worker {
                 best = found.filter(better).map(|found| (window.passage, found)).or(best);
             }
         }
-        let calibration = self.shared.calibration.qa.ok_or("the bundle has no calibration for answers")?;
         let score = best.map_or(0.0, |(_, best)| calibration.probability(best));
         let span = best.filter(|_| score >= 0.5).map(|(passage, best)| {
             let text = &question.passages[passage];
-            best.span(passage, text, &asked.passages[passage])
+            best.span(passage, text, &asked.passages[passage].tokens)
         });
         let tokens = asked.windows.iter().map(|window| window.ids.len()).sum::<usize>() as u32;
         let effort = Effort { tokens, tokenize: asked.tokenize, inference: started.elapsed() };
@@ -132,13 +147,19 @@ impl Shared {
         self.require(Task::Answers)?;
         let started = Instant::now();
         let asked = self.tokenizer.pieces(&question.question)?;
-        let passages = question.passages.iter().map(|passage| self.tokenizer.pieces(passage));
-        let passages = passages.collect::<Result<Vec<_>, _>>()?;
+        let in_sentences = self.calibration.qa.is_some_and(|qa| qa.sentence_weight > 0.0);
+        let passages = question.passages.iter().map(|text| {
+            let tokens = self.tokenizer.pieces(text)?;
+            let sentences =
+                tokens.sentences(if in_sentences { sentences(text) } else { vec![0..text.len()] });
+            Ok(Passage { tokens, sentences })
+        });
+        let passages = passages.collect::<Result<Vec<_>, ParseError>>()?;
         let windows = self.windows(&asked, &passages)?;
-        Ok(Asked { passages, windows, tokenize: started.elapsed() })
+        Ok(Asked { question: asked, passages, windows, tokenize: started.elapsed() })
     }
 
-    fn windows(&self, asked: &Tokens, passages: &[Tokens]) -> Result<Vec<Window>, Invalid> {
+    fn windows(&self, asked: &Tokens, passages: &[Passage]) -> Result<Vec<Window>, Invalid> {
         let [begin, end] = self.tokenizer.marks();
         let offset = self.labels.token_types.passage_offset;
         let asked_pieces = asked.ids.len().min(QUESTION_PIECES);
@@ -146,7 +167,7 @@ impl Shared {
         let parts = passages
             .iter()
             .enumerate()
-            .flat_map(|(passage, tokens)| parts(tokens.ids.len(), room).map(move |pieces| (passage, pieces)));
+            .flat_map(|(at, passage)| parts(passage.tokens.ids.len(), room).map(move |pieces| (at, pieces)));
         let needed = parts.clone().count();
         if needed > MAX_WINDOWS {
             let message = format!(
@@ -155,7 +176,7 @@ impl Shared {
             return Err(Invalid { field: "passages", kind: InvalidKind::TooLong, message });
         }
         let windows = parts.map(|(passage, pieces)| {
-            let tokens = &passages[passage];
+            let tokens = &passages[passage].tokens;
             let (ids, types) = (&tokens.ids[pieces.clone()], &tokens.types[pieces.clone()]);
             let ids = [&[begin][..], &asked.ids[..asked_pieces], &[end], ids, &[end]].concat();
             let types: Vec<u32> = types.iter().map(|kind| kind + offset).collect();
@@ -163,6 +184,20 @@ impl Shared {
             Window { passage, pieces, ids, types }
         });
         Ok(windows.collect())
+    }
+}
+
+impl Tokens {
+    /// The sentences by their wordpieces, which together are all there are: one belongs to the sentence in which its word begins.
+    fn sentences(&self, places: Vec<Range<usize>>) -> Vec<Sentence> {
+        let first_piece = |byte: usize| {
+            let word = self.words.partition_point(|word| word.bytes.start < byte);
+            self.words.get(word).map_or(self.ids.len(), |word| word.first_piece)
+        };
+        let starts: Vec<usize> = places.iter().skip(1).map(|place| first_piece(place.start)).collect();
+        let (first, last) = (std::iter::once(0), std::iter::once(self.ids.len()));
+        let pieces = first.chain(starts.iter().copied()).zip(starts.iter().copied().chain(last));
+        pieces.map(|(start, end)| Sentence { pieces: start..end, bonus: 0.0 }).collect()
     }
 }
 
@@ -181,18 +216,21 @@ fn parts(pieces: usize, room: usize) -> impl Iterator<Item = Range<usize>> + Clo
 
 impl Window {
     /// From the head's `[tokens, 2]`; none where the window has no words.
-    fn best_words(&self, passage: &Tokens, scores: &[f32]) -> Option<Candidate> {
+    fn best_words(&self, Passage { tokens, sentences }: &Passage, scores: &[f32]) -> Option<Candidate> {
         // One more mark stands behind the window.
         let first = self.ids.len() - 1 - self.pieces.len();
-        let word = |piece: usize| passage.word_of(self.pieces.start + piece);
+        let word = |piece: usize| tokens.word_of(self.pieces.start + piece);
         let words: Vec<usize> = (0..self.pieces.len()).map(word).collect();
         let [start_of, end_of] =
             [0, 1].map(|channel| move |piece: usize| scores[(first + piece) * 2 + channel]);
         let mut best: Option<Candidate> = None;
         for start in 0..words.len() {
-            let near = (start..words.len()).take_while(|&end| words[end] < words[start] + ANSWER_WORDS);
+            let piece = self.pieces.start + start;
+            let sentence = &sentences[sentences.partition_point(|sentence| sentence.pieces.end <= piece)];
+            let end = words.len().min(sentence.pieces.end - self.pieces.start);
+            let near = (start..end).take_while(|&end| words[end] < words[start] + ANSWER_WORDS);
             for end in near {
-                let score = start_of(start) + end_of(end);
+                let score = start_of(start) + end_of(end) + sentence.bonus;
                 if best.is_none_or(|best| score > best.score) {
                     let (start, end) = (self.pieces.start + start, self.pieces.start + end);
                     best = Some(Candidate { start, end, score, none: scores[0] + scores[1] });

@@ -175,7 +175,7 @@ fn places<'a>(
 
 /// The mean of the hidden states of all tokens, the marks among them, at length 1. Summed from the first on: the same
 /// text gives the same bits.
-fn embedding(hidden: &[f32], width: usize) -> Vec<f32> {
+pub(crate) fn embedding(hidden: &[f32], width: usize) -> Vec<f32> {
     let mut sums = vec![0.0_f32; width];
     for row in hidden.chunks_exact(width) {
         sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);

@@ -48,6 +48,9 @@ pub(crate) struct AnswerCalibration {
     pub(crate) temperature: f32,
     /// By how much the best words must beat "no answer" to be as likely right as wrong.
     pub(crate) threshold: f32,
+    /// How much the likeness of a sentence to the question counts, a cosine, beside the scores of its words; 0: not at all.
+    #[serde(default)]
+    pub(crate) sentence_weight: f32,
 }
 
 /// A site's own thresholds; none: the bundle's.
@@ -90,6 +93,11 @@ impl Calibration {
         let biases = [self.slots, self.entities].into_iter().flatten().map(|tags| tags.outside_bias);
         if biases.chain(self.qa.map(|qa| qa.threshold)).any(|value| !value.is_finite()) {
             return Err("outside_bias and qa.threshold must be numbers".to_owned());
+        }
+        if let Some(weight) =
+            self.qa.map(|qa| qa.sentence_weight).filter(|weight| !(0.0..=1e3).contains(weight))
+        {
+            return Err(format!("qa.sentence_weight is {weight}; it must be from 0 to 1000"));
         }
         self.intent.map_or(Ok(()), |intent| intent.check_thresholds())
     }

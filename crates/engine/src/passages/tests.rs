@@ -4,7 +4,7 @@ use super::*;
 use crate::tokenizer::Word;
 
 /// A passage whose words have these many wordpieces, each one letter.
-fn passage(words: &[usize]) -> Tokens {
+fn passage(words: &[usize]) -> Passage {
     let mut piece = 0;
     let words = words
         .iter()
@@ -14,7 +14,8 @@ fn passage(words: &[usize]) -> Tokens {
             word
         })
         .collect();
-    Tokens { ids: vec![7; piece], types: vec![0; piece], words }
+    let sentences = vec![Sentence { pieces: 0..piece, bonus: 0.0 }];
+    Passage { tokens: Tokens { ids: vec![7; piece], types: vec![0; piece], words }, sentences }
 }
 
 fn window(pieces: Range<usize>) -> Window {
@@ -71,6 +72,34 @@ fn the_best_words_keep_order_and_length() {
 }
 
 #[test]
+fn words_of_one_sentence_count_with_its_likeness() {
+    let mut words = passage(&[1; 40]);
+    let sentence = |pieces, bonus| Sentence { pieces, bonus };
+    words.sentences =
+        vec![sentence(0..10, 1.0), sentence(10..10, 9.0), sentence(10..25, 3.0), sentence(25..40, 0.0)];
+    let best = |pieces: Range<usize>, peaks: &[(usize, f32, f32)]| {
+        let window = window(pieces);
+        let found = window.best_words(&words, &scores(&window, peaks)).unwrap();
+        (found.start, found.end, found.score)
+    };
+    assert_eq!(best(0..40, &[(3, 5.0, 0.0), (12, 0.0, 6.0)]), (10, 12, 9.0));
+    assert_eq!(best(0..40, &[(3, 5.0, 3.0), (12, 3.0, 3.0)]), (3, 3, 9.0));
+    assert_eq!(best(5..30, &[(6, 2.0, 0.0), (19, 0.0, 1.0), (21, 1.0, 1.0)]), (11, 24, 6.0));
+}
+
+#[test]
+fn a_wordpiece_belongs_to_the_sentence_of_its_word() {
+    let text = "Oh no. Stop it!";
+    let word = |first_piece, bytes| Word { first_piece, bytes };
+    let words =
+        vec![word(0, 0..2), word(1, 3..5), word(3, 5..6), word(4, 7..11), word(5, 12..14), word(6, 14..15)];
+    let tokens = Tokens { ids: vec![7; 7], types: vec![0; 7], words };
+    let pieces = |places| tokens.sentences(places).into_iter().map(|part| part.pieces).collect::<Vec<_>>();
+    assert_eq!(pieces(sentences(text)), [0..4, 4..7]);
+    assert_eq!(pieces(vec![0..3, 3..4, 4..15, 15..15]), [0..1, 1..3, 3..7, 7..7]);
+}
+
+#[test]
 fn the_length_is_that_of_words_not_of_wordpieces() {
     let words = passage(&[4; 20]);
     let window = window(0..80);
@@ -78,7 +107,7 @@ fn the_length_is_that_of_words_not_of_wordpieces() {
     assert_eq!((found.start, found.end), (1, 79));
     let span = found.span(2, &"é".repeat(80), &{
         // Two bytes a letter.
-        let mut words = words;
+        let mut words = words.tokens;
         words.words.iter_mut().for_each(|word| word.bytes = word.bytes.start * 2..word.bytes.end * 2);
         words
     });
@@ -100,7 +129,7 @@ fn a_later_window_counts_from_the_passage() {
 
 #[test]
 fn the_threshold_is_where_right_and_wrong_are_alike() {
-    let calibration = AnswerCalibration { temperature: 2.0, threshold: 1.5 };
+    let calibration = AnswerCalibration { temperature: 2.0, threshold: 1.5, sentence_weight: 0.0 };
     let at =
         |margin: f32| calibration.probability(Candidate { start: 0, end: 0, score: 3.0 + margin, none: 3.0 });
     assert_eq!(at(1.5), 0.5);
