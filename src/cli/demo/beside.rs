@@ -19,10 +19,10 @@ const NAMES: &str = "did Ada Lovelace ever meet Charles Dickens in London";
 const TEXTS: [&str; 3] =
     ["it is far too cold in here", "could you turn the heating up", "when does the library open"];
 
-const QUESTION: &str = "When does the library open on Saturdays?";
+const QUESTION: &str = "How long does charging take?";
 const PASSAGES: [&str; 2] = [
-    "The café next door closes at six in the evening.",
-    "The library opens at nine in the morning on weekdays. On Saturdays it opens at ten, and on Sundays it is closed.",
+    "The lamp has three levels of brightness. Hold the switch for two seconds to go to the next.",
+    "A blinking red light means that the battery is low. Charging takes four hours. Do not use the lamp under water.",
 ];
 
 /// A row of the table.
