@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use intentd_core::{Answer, AnswerSpan, Effort, Invalid, InvalidKind, ParseError, Question, Task};
 
-use self::sentences::{Sentence, sentences};
+use self::sentences::{Sentence, later_sentences};
 use crate::bundle::AnswerCalibration;
 use crate::model::Sequence;
 use crate::tokenizer::{CodePoints, Tokens};
@@ -150,8 +150,8 @@ impl Shared {
         let in_sentences = self.calibration.qa.is_some_and(|qa| qa.sentence_weight > 0.0);
         let passages = question.passages.iter().map(|text| {
             let tokens = self.tokenizer.pieces(text)?;
-            let sentences =
-                tokens.sentences(if in_sentences { sentences(text) } else { vec![0..text.len()] });
+            let later = if in_sentences { later_sentences(text) } else { Vec::new() };
+            let sentences = tokens.sentences(&later);
             Ok(Passage { tokens, sentences })
         });
         let passages = passages.collect::<Result<Vec<_>, ParseError>>()?;
@@ -188,15 +188,15 @@ impl Shared {
 }
 
 impl Tokens {
-    /// The sentences by their wordpieces, which together are all there are: one belongs to the sentence in which its word begins.
-    fn sentences(&self, places: Vec<Range<usize>>) -> Vec<Sentence> {
-        let first_piece = |byte: usize| {
+    /// The sentences by their wordpieces, which together are all there are, from where those but the first begin: a wordpiece
+    /// belongs to the sentence in which its word begins.
+    fn sentences(&self, later: &[usize]) -> Vec<Sentence> {
+        let first_piece = |&byte: &usize| {
             let word = self.words.partition_point(|word| word.bytes.start < byte);
             self.words.get(word).map_or(self.ids.len(), |word| word.first_piece)
         };
-        let starts: Vec<usize> = places.iter().skip(1).map(|place| first_piece(place.start)).collect();
-        let (first, last) = (std::iter::once(0), std::iter::once(self.ids.len()));
-        let pieces = first.chain(starts.iter().copied()).zip(starts.iter().copied().chain(last));
+        let (starts, ends) = (later.iter().map(first_piece), later.iter().map(first_piece));
+        let pieces = std::iter::once(0).chain(starts).zip(ends.chain([self.ids.len()]));
         pieces.map(|(start, end)| Sentence { pieces: start..end, bonus: 0.0 }).collect()
     }
 }

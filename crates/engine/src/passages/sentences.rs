@@ -18,29 +18,24 @@ pub(super) struct Sentence {
 /// Ids and token types of a sequence.
 type Typed = (Vec<u32>, Vec<u32>);
 
-/// The sentences of a text, in bytes: each ends behind a full stop, question mark or exclamation mark if white space and a
-/// capital, or a quotation mark, follow.
-pub(super) fn sentences(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut start = 0;
-    // The end of what may be a sentence, while white space follows it.
-    let mut ended = None;
-    let mut after_mark = false;
+/// Where in a text, in bytes, its sentences begin, but for the first: behind a full stop, question mark or exclamation mark
+/// and white space, if a capital or a quotation mark stands there.
+pub(super) fn later_sentences(text: &str) -> Vec<usize> {
+    let mut starts = Vec::new();
+    // The letter before the latest white space, and the one before this.
+    let (mut before_space, mut before) = (None, None);
     for (at, letter) in text.char_indices() {
         if letter.is_whitespace() {
-            ended = ended.or(after_mark.then_some(at));
-        } else {
-            if let Some(end) = ended.take().filter(|_| matches!(letter, 'A'..='Z' | '"' | '\u{201c}')) {
-                found.push(start..end);
-                start = at;
-            }
-            after_mark = matches!(letter, '.' | '?' | '!');
+            before_space = before.take().or(before_space);
             continue;
         }
-        after_mark = false;
+        let spaced = before.is_none() && matches!(before_space, Some('.' | '?' | '!'));
+        if spaced && matches!(letter, 'A'..='Z' | '"' | '\u{201c}') {
+            starts.push(at);
+        }
+        before = Some(letter);
     }
-    found.push(start..text.len());
-    found
+    starts
 }
 
 impl Worker {
@@ -86,7 +81,9 @@ mod tests {
     use super::*;
 
     fn parts(text: &str) -> Vec<&str> {
-        sentences(text).into_iter().map(|part| &text[part]).collect()
+        let (starts, mut ends) = (later_sentences(text), later_sentences(text));
+        ends.push(text.len());
+        std::iter::once(0).chain(starts).zip(ends).map(|(start, end)| text[start..end].trim_end()).collect()
     }
 
     #[test]
