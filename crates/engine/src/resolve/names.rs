@@ -95,8 +95,9 @@ impl Names {
     /// that is a name has other meanings too often ("second", "top").
     pub(crate) fn spot(&self, text: &str) -> Vec<Spotted<'_>> {
         let longest = self.0.values().flat_map(|list| &list.forms).map(|(form, _)| form.len()).max();
+        let Some(longest) = longest else { return Vec::new() };
         // One more, for "bed room".
-        let (words, longest) = (words_of(text), longest.map_or(0, |longest| longest + 1));
+        let (words, longest) = (words_of(text), longest + 1);
         let (mut spotted, mut first) = (Vec::new(), 0);
         while first < words.len() {
             let mut lasts = (first..words.len().min(first + longest)).rev();
