@@ -68,7 +68,9 @@ async fn the_same_utterance_gets_the_same_answer_through_both_doors() {
     let broker = format!("[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n", mosquitto.port);
     let mut known: Option<BTreeMap<String, Value>> = None;
     for threads in ["1", "4"] {
-        let daemon = Daemon::spawn(&broker, &[("INTENTD__ENGINE__THREADS", threads)]);
+        // On a busy machine two streams at once could have to wait longer than half a second, and this is not about overload.
+        let patient = ("INTENTD__ADMISSION__QUEUE_WAIT", "1min");
+        let daemon = Daemon::spawn(&broker, &[("INTENTD__ENGINE__THREADS", threads), patient]);
         daemon.wait_ready();
         let mut device = Device::v5(mosquitto.port);
         device.subscribe(INTENT);
