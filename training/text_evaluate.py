@@ -22,7 +22,6 @@ from text_input import Typed, encode_texts, pad_types
 from text_lines import Lines
 from text_model import TextModel, ask, mean
 from text_targets import embed
-from text_teacher import UpperTeacher
 from vocabulary import encode
 
 TOKENS_PER_BATCH = 4096
@@ -64,7 +63,7 @@ class TextCalibration:
 
 
 @torch.no_grad()
-def run_lines(model: TextModel | UpperTeacher, lines: Lines, quantised: bool = False) -> list[TextLogits]:
+def run_lines(model: TextModel, lines: Lines, quantised: bool = False) -> list[TextLogits]:
     """The outputs for every line."""
     model.eval()
     set_quantised(model, quantised)

@@ -7,7 +7,6 @@ import random
 from dataclasses import dataclass
 
 from tokenizers import Tokenizer
-from torch import Tensor
 
 from data import Example
 from labels import NO_TAG, Labels, tag_pieces
@@ -33,8 +32,6 @@ class Lines:
     encoded: list[Typed]
     sentiment: list[int]
     tags: list[list[int]]
-    states: list[Tensor] | None = None
-    """What the teacher's lower layers make of each line, in half precision."""
 
     def __len__(self) -> int:
         return len(self.encoded)

@@ -29,7 +29,9 @@ class TextModel(nn.Module):
     def __init__(self, encoder: Encoder, sentiments: int, tags: int):
         super().__init__()
         hidden = encoder.shape.hidden
-        self.encoder = encoder
+        self.encoder = encoder.requires_grad_(True)
+        # Most words of the world are in no label's line.
+        encoder.embedding.words.requires_grad_(False)
         if encoder.embedding.segments is None:
             encoder.embedding.segments = nn.Parameter(torch.zeros(TOKEN_TYPES, hidden))
         self.sentiment = Pointwise(hidden, sentiments, 1)
@@ -37,11 +39,11 @@ class TextModel(nn.Module):
         self.answers = Pointwise(hidden, 2, 1)
 
     def parameter_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-        """What is trained slowly, and what is new. The word rows stay: most words of the world are in no label's line."""
+        """What is trained slowly, and what is new."""
         fresh = [p for head in (self.sentiment, self.entities, self.answers) for p in head.parameters()]
         fresh.append(self.encoder.embedding.segments)
-        rest = [self.encoder.embedding.words, *fresh]
-        return [p for p in self.encoder.parameters() if all(p is not r for r in rest)], fresh
+        slow = [p for p in self.encoder.parameters() if p.requires_grad and all(p is not new for new in fresh)]
+        return slow, fresh
 
     def hidden(self, lines: Lines | Asked, index: list[int]) -> tuple[Tensor, Tensor]:
         """The last hidden states of some lines, and which of them are no padding."""

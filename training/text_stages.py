@@ -1,9 +1,9 @@
 """The stages of a text bundle, each with its result in the work folder, as in `build.py`.
 
-lines:    the sets as student and teacher read them, what the plain teacher says of them, and its lower states
+lines:    the sets as student and teacher read them, and what the plain teacher says of them
 started:  the student, fitted to the plain teacher in closed form; its wordpieces are those of a committed bundle
-teacher:  the plain teacher's upper layers, fine-tuned on sentiment and entities
-targets:  what that teacher says of every line
+teachers: the plain teacher, fine-tuned on sentiment and entities, once for each seed
+targets:  what those teachers say of every line
 student:  all tasks at once
 """
 
@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from bundle import write_bundle
 from initialise import load_teacher
 from labels import Labels
-from model import Encoder
+from model import Encoder, set_dropout
 from reading import read_bundle
 from recipe import Recipe
 from text_answers import SENTENCE_WEIGHT, AnswerCalibration, answer_margins, best_sentence_margins
@@ -36,23 +36,21 @@ from text_evaluate import (
     gazetteer_quality,
     halves_f1,
     keyword_accuracy,
-    run_lines,
     run_texts,
     sentiment_accuracy,
     sentiment_calibration,
 )
-from text_input import encode_texts
 from text_lines import Lines, asked, labelled_and_plain, text_labels
 from text_model import TextModel
 from text_start import fit
 from text_targets import Targets, embed, plain_targets, tuned_targets
-from text_teacher import UpperTeacher
 from text_train import TextSchedule, train
 from vocabulary import build_tokenizer, encode, teacher_pieces
 
-TEACHER_SCHEDULE = TextSchedule(epochs=4, rate=2e-4, head_rate=2e-3, shares=(("reviews", 0.5),))
+TEACHERS, TEACHER_DROPOUT = 2, 0.1
+TEACHER_SCHEDULE = TextSchedule(epochs=2, rate=1e-4, head_rate=2e-3, shares=(("reviews", 0.5),))
 # For as many epochs as the bundle says.
-STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.1, shares=(("plain", 0.6),))
+STUDENT_SCHEDULE = TextSchedule(epochs=0, rate=5e-4, head_rate=2e-3, quantised_share=0.1, shares=(("plain", 0.4),))
 FITTED_LINES, LONGEST_FITTED = 4000, 64
 REPORTED, REPORTED_QUESTIONS = 400, 40
 """How much of valid is measured between epochs."""
@@ -117,43 +115,46 @@ class TextStages:
         return student
 
     @cached_property
-    def tuned_teacher(self) -> UpperTeacher:
-        path = self.work / "teacher.pt"
-        model = UpperTeacher(self.plain_teacher, len(self.sentiments), len(self.labels.tags))
-        if not path.exists():
-            _, sets, _ = self.lines
-            sets = [lines for lines in sets if lines.kind != "plain"]
-            report = self._report_teacher(model)
-            train(model, sets, {}, None, TEACHER_SCHEDULE, self.seed, self.work / "teacher.state", report)
-            torch.save(model.state_dict(), path)
-        model.load_state_dict(torch.load(path))
-        return model.eval().requires_grad_(False)
+    def tuned_teachers(self) -> list[TextModel]:
+        _, sets, _ = self.lines
+        sets = [lines for lines in sets if lines.kind != "plain"]
+        teachers = []
+        for seed in range(self.seed, self.seed + TEACHERS):
+            path = self.work / f"teacher-{seed}.pt"
+            torch.manual_seed(seed)
+            model = TextModel(load_teacher(self.teacher_folder), len(self.sentiments), len(self.labels.tags))
+            set_dropout(model.encoder, TEACHER_DROPOUT)
+            if not path.exists():
+                report = self._report_teacher(model)
+                train(model, sets, {}, None, TEACHER_SCHEDULE, seed, path.with_suffix(".state"), report)
+                torch.save(model.state_dict(), path)
+            model.load_state_dict(torch.load(path))
+            teachers.append(model.eval().requires_grad_(False))
+        return teachers
 
-    def _report_teacher(self, model: UpperTeacher) -> Callable[[str], None]:
-        """Prints the teacher's figures on a part of valid, whose lower states it computes once."""
-        opinions, examples = self.data.sentiment_valid[:REPORTED], self.data.entities_valid[:REPORTED]
-        read = []
-        for texts in ([text for text, _ in opinions], [e.text for e in examples]):
-            read.append(Lines("", encode_texts(self.teacher_reader, texts), [], []))
-            plain_targets(self.plain_teacher, read[-1])
+    def _report_teacher(self, model: TextModel) -> Callable[[str], None]:
+        """Prints the teacher's figures on valid."""
+        opinions, examples = self.data.sentiment_valid, self.data.entities_valid
 
         def report(when: str) -> None:
-            accuracy = sentiment_accuracy(run_lines(model, read[0]), self.sentiments, opinions)
-            f1 = entity_quality(self.labels, run_lines(model, read[1]), examples).f1
+            answers = run_texts(model, self.teacher_reader, [text for text, _ in opinions], quantised=False)
+            named = run_texts(model, self.teacher_reader, [e.text for e in examples], quantised=False)
+            accuracy = sentiment_accuracy(answers, self.sentiments, opinions)
+            f1 = entity_quality(self.labels, named, examples).f1
             print(f"text: teacher after {when}: sentiment {accuracy:.3f}, entities {f1:.3f}", flush=True)
 
         return report
 
     @cached_property
     def targets(self) -> dict[str, Targets]:
-        """All targets of the student's lines; those of the fine-tuned teacher only if the recipe wants one."""
+        """All targets of the student's lines; those of the fine-tuned teachers only if the recipe wants one."""
         if not self.tuned:
             return self.lines[2]
         path = self.work / "targets.pt"
         if not path.exists():
             _, of_teacher, targets = self.lines
             for lines in of_teacher:
-                tuned_targets(self.tuned_teacher, lines, targets[lines.kind])
+                tuned_targets(self.tuned_teachers, lines, targets[lines.kind])
             torch.save(targets, path)
         return torch.load(path, weights_only=False)
 

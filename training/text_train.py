@@ -24,13 +24,12 @@ from model import set_quantised
 from text_lines import OPINIONS, Asked, Lines
 from text_model import TextModel, ask, mean
 from text_targets import Targets
-from text_teacher import UpperTeacher
 
 TOKENS_PER_BATCH = 640
 HEAD_DROPOUT = 0.1
 SOFT_SHARE = 0.5
 """How much of the loss of a labelled line comes from the teacher's answers instead of the label."""
-WEIGHTS = {"sentiment": 1.0, "entities": 2.5, "answers": 1.0, "embedding": 6.0, "words": 1.0}
+WEIGHTS = {"sentiment": 2.0, "entities": 2.5, "answers": 1.0, "embedding": 6.0, "words": 1.0}
 WARM_UP, COOL_DOWN = 0.03, 0.4
 """The shares of the steps in which the rate rises at first, and falls at last; between them it is constant, so a run that
 stopped there may go on with another number of epochs."""
@@ -59,7 +58,7 @@ class Step:
 
 
 def train(
-    model: TextModel | UpperTeacher,
+    model: TextModel,
     sets: list[Lines],
     targets: dict[str, Targets],
     asked: Callable[[int], Asked] | None,
@@ -127,7 +126,7 @@ def epoch_steps(
     return steps
 
 
-def step_losses(model: TextModel | UpperTeacher, step: Step) -> dict[str, Tensor]:
+def step_losses(model: TextModel, step: Step) -> dict[str, Tensor]:
     """The losses of one batch by name, not yet weighed."""
     encoded = [step.lines.encoded[i] for i in step.index]
     hidden, present = model.hidden(step.lines, step.index)
