@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bundle import CLEAR_LOGIT, CLEAR_SCORE, Contents, transitions_json
+from data import Slot
 from evaluate import probabilities, slots_as_json
 from export import export_intent_head, export_token_head
 from labels import Labels
@@ -65,13 +66,16 @@ class TextContents(Contents):
             return None
         if any((other.argmax(1) != tags.argmax(1)).any() for other in other_tags):
             return None
+        entities = steady_entities(self.labels, self.calibration.outside_bias, a, others)
+        if entities is None:
+            return None
         return {
             "text": text,
             "input_ids": a.encoded.ids,
             "segment_ids": a.encoded.types,
             "sentiment": self.sentiments[int(scores.argmax())],
             "sentiment_scores": [round(float(score), 6) for score in scores],
-            "entities": slots_as_json(find_entities(self.labels, a, self.calibration.outside_bias)),
+            "entities": slots_as_json(entities),
             "embedding": [round(float(value), 5) for value in a.embedding],
         }
 
@@ -79,6 +83,14 @@ class TextContents(Contents):
         tags = a.tags[a.encoded.first_piece]
         tags[:, 0] += self.calibration.outside_bias
         return tags
+
+
+def steady_entities(labels: Labels, bias: float, a: TextLogits, others: list[TextLogits]) -> list[Slot] | None:
+    """The entities; None where they hover: transitions bring readings together that no word's own scores do."""
+    entities = find_entities(labels, a, bias)
+    again = [find_entities(labels, a, bias - CLEAR_LOGIT), find_entities(labels, a, bias + CLEAR_LOGIT)]
+    again += [find_entities(labels, b, bias) for b in others]
+    return entities if all(found == entities for found in again) else None
 
 
 def read_text_bundle(folder: Path) -> TextContents:

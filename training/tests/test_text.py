@@ -31,10 +31,10 @@ from model import Encoder, Shape, Understander, set_quantised  # noqa: E402
 from qa_bundle import is_clear_answer  # noqa: E402
 from reading import read_bundle  # noqa: E402
 from text_answers import LONGEST_ANSWER, Answer, AnswerCalibration, answer, best_span, overlap, sentences_of  # noqa: E402
-from text_bundle import read_text_bundle  # noqa: E402
+from text_bundle import read_text_bundle, steady_entities  # noqa: E402
 from text_cloze import clozes, phrases  # noqa: E402
 from text_data import Question, TextData, unanswerable  # noqa: E402
-from text_evaluate import run_texts  # noqa: E402
+from text_evaluate import TextLogits, run_texts  # noqa: E402
 from text_input import MAX_TOKENS, OVERLAP, QUESTION_PIECES, Window, encode_texts, letter_case, windows  # noqa: E402
 from text_lines import place  # noqa: E402
 from vocabulary import SPECIAL, build_tokenizer, encode  # noqa: E402
@@ -158,6 +158,20 @@ def test_an_answer_that_hovers_tests_nothing():
         assert not is_clear_answer(best, [best, nudged], fitted)
     assert not is_clear_answer(replace(best, margin=0.1), [], fitted)
     assert not is_clear_answer(replace(best, runner_up=0.1), [], fitted)
+
+
+def test_entities_that_hover_between_two_readings_test_nothing():
+    (line,) = encode_texts(build_tokenizer(PIECES), ["turn on"])
+    # A word that begins a name, and one that stands 1.0 nearer to none than to the rest of it.
+    scores = np.array([[9.0, 0, 0], [0, 9, 0], [1, 0, 0], [9, 0, 0]])
+    a = TextLogits(line, np.zeros(2), scores, np.zeros(1))
+    for drawn, steady in ((0.0, True), (0.9, False), (1.1, False), (2.0, True)):
+        transitions = np.zeros((3, 3))
+        transitions[1, 2] = drawn
+        labels = Labels([], ["O", "B-x", "I-x"], transitions)
+        assert (steady_entities(labels, 0.0, a, [a]) is not None) == steady, drawn
+    other = replace(a, tags=scores[::-1])
+    assert steady_entities(Labels([], ["O", "B-x", "I-x"]), 0.0, a, [a, other]) is None
 
 
 def test_overlap_is_that_of_squad():
